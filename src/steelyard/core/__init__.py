@@ -1,0 +1,1 @@
+"""The vocabulary: schema, declarations, records, hashing, files. Imports nothing heavy."""

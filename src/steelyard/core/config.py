@@ -1,0 +1,48 @@
+"""Where state lives and which engines are used: the environment, else the working folder."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Config"]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Places of one working folder. `STEELYARD_STATE` moves them all.
+
+    >>> Config(Path("s")).store.as_posix()
+    's/store'
+    """
+
+    state: Path
+
+    @classmethod
+    def load(cls) -> "Config":
+        """Read the configuration that the environment and the working folder give."""
+        return cls(Path(os.environ.get("STEELYARD_STATE", ".steelyard")).absolute())
+
+    @property
+    def store(self) -> Path:
+        """Bundles and the ledger."""
+        return self.state / "store"
+
+    @property
+    def snapshots(self) -> Path:
+        """Training data, content-addressed."""
+        return self.state / "snapshots"
+
+    @property
+    def predictions(self) -> Path:
+        """The prediction log, a folder a model."""
+        return self.state / "predictions"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's tracking server: `MLFLOW_TRACKING_URI`, else SQLite beside the store."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.state}/mlflow/mlflow.db"
+
+    @property
+    def embedded_tracking(self) -> bool:
+        """Whether tracking is Steelyard's own file rather than a server."""
+        return not os.environ.get("MLFLOW_TRACKING_URI")
