@@ -1,0 +1,1 @@
+"""The artifact: compile, write, verify, predict."""

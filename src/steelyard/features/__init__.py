@@ -1,0 +1,1 @@
+"""What must be the same offline and online: columns and row features."""

@@ -1,0 +1,82 @@
+"""How each kind of field travels as a column: the one place that knows dtypes and nulls.
+
+int: int64; optional: float64 with NaN. float: float64, null NaN. bool: bool; optional: float64
+with NaN. str: object strings, null `NULL_STRING`. date: int64 days since 1970; datetime: int64
+microseconds since 1970 (UTC where aware); null is the smallest int64.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timezone
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from steelyard.core.fields import NULL_STRING, FieldSpec
+
+__all__ = ["NULL_TIME", "column", "columns_of", "dtype_of", "null_mask", "to_wire"]
+
+NULL_TIME: Final = -(2**63)
+"""A null date or datetime; the same as NumPy's NaT."""
+
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_EPOCH = datetime(1970, 1, 1)
+_EPOCH_UTC = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def dtype_of(field: FieldSpec) -> np.dtype[Any]:
+    """Return the NumPy dtype of a field's column.
+
+    >>> dtype_of(FieldSpec("age", "int", optional=True))
+    dtype('float64')
+    """
+    if field.kind == "str":
+        return np.dtype(object)
+    if field.temporal or (field.kind == "int" and not field.optional):
+        return np.dtype(np.int64)
+    if field.kind == "bool" and not field.optional:
+        return np.dtype(np.bool_)
+    return np.dtype(np.float64)
+
+
+def to_wire(field: FieldSpec, value: Any) -> Any:
+    """Return the representation of one validated Python value (None, number, str, date, ...)."""
+    if value is None:
+        if field.kind == "str":
+            return NULL_STRING
+        return NULL_TIME if field.temporal else math.nan
+    if field.kind == "date":
+        return value.toordinal() - _EPOCH_DAY
+    if field.kind == "datetime":
+        delta = value - (_EPOCH_UTC if field.aware else _EPOCH)
+        return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+    return value
+
+
+def column(field: FieldSpec, values: Iterable[Any]) -> npt.NDArray[Any]:
+    """Return the column [N] of N validated Python values.
+
+    >>> column(FieldSpec("age", "int", optional=True), [3, None])
+    array([ 3., nan])
+    """
+    return np.array([to_wire(field, value) for value in values], dtype=dtype_of(field))
+
+
+def columns_of(fields: Sequence[FieldSpec], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """Return the columns of rows whose values stand in the fields' order."""
+    return {field.name: column(field, (row[i] for row in rows)) for i, field in enumerate(fields)}
+
+
+def null_mask(field: FieldSpec, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return where a column is null [N]."""
+    if not field.optional:
+        return np.zeros(len(values), dtype=bool)
+    if field.kind == "str":
+        mask: npt.NDArray[np.bool_] = np.asarray(values == NULL_STRING, dtype=bool)
+        return mask
+    if field.temporal:
+        return np.asarray(values == NULL_TIME, dtype=bool)
+    return np.isnan(values)
+
+
