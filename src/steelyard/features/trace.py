@@ -28,9 +28,10 @@ _NUMBERS: Final = (
     ndx.float32, ndx.float64,
 )  # fmt: skip
 _CHUNK: Final = 65_536
-_PADDING: Final = 7
-# Vectorised kernels of these differ in the last bit from the scalar ones that finish an array.
-_TAIL_DEPENDENT: Final = frozenset(
+_LANES: Final = 8
+# Vectorised kernels of these may differ in the last bit with a value's place in the batch (full
+# register or tail) and, for sine and cosine, with the values in the same register.
+_PLACE_DEPENDENT: Final = frozenset(
     "Acos Acosh Asin Asinh Atan Atanh Cos Cosh Exp Log Pow Sigmoid Sin Sinh Softplus Tan Tanh".split()
 )
 _IN: Final = "in_"
@@ -161,9 +162,9 @@ def trace(features: RowFeatures[Any], fields: Sequence[FieldSpec]) -> FeatureGra
     Raises DefinitionError where the function is not element-wise array code or returns something
     that is no feature.
     """
-    graph = _trace(features, fields, padding=0)
-    if any(node.op_type in _TAIL_DEPENDENT for node in graph.model.graph.node):
-        graph = _trace(features, fields, padding=_PADDING)
+    graph = _trace(features, fields, lanes=1)
+    if any(node.op_type in _PLACE_DEPENDENT for node in graph.model.graph.node):
+        graph = _trace(features, fields, lanes=_LANES)
     for name, columns in graph.uses.items():
         if not columns:
             raise DefinitionError(
@@ -174,10 +175,10 @@ def trace(features: RowFeatures[Any], fields: Sequence[FieldSpec]) -> FeatureGra
     return graph
 
 
-def _trace(features: RowFeatures[Any], fields: Sequence[FieldSpec], padding: int) -> FeatureGraph:
+def _trace(features: RowFeatures[Any], fields: Sequence[FieldSpec], lanes: int) -> FeatureGraph:
     inputs = {field.name: graph_input(field) for field in fields}
-    padded = {name: _pad(var, padding) for name, var in inputs.items()}
-    arrays = Columns({f.name: _to_array(f, padded[f.name]) for f in fields})
+    spread = {name: _spread(var, lanes) for name, var in inputs.items()}
+    arrays = Columns({f.name: _to_array(f, spread[f.name]) for f in fields})
     numeric: list[str] = []
     categorical: list[str] = []
     outputs: dict[str, spox.Var] = {}
@@ -190,7 +191,7 @@ def _trace(features: RowFeatures[Any], fields: Sequence[FieldSpec], padding: int
                 fix="Return one array a name.",
             )
         (categorical if is_category else numeric).append(name)
-        outputs[name] = _unpad(array.unwrap_spox(), padding)
+        outputs[name] = _gather(array.unwrap_spox(), lanes)
     # A feature may replace a column of the same name, but a graph's values have one name each.
     model = spox.build(
         {f"{_IN}{name}": var for name, var in inputs.items()},
@@ -200,13 +201,16 @@ def _trace(features: RowFeatures[Any], fields: Sequence[FieldSpec], padding: int
     return FeatureGraph(model, tuple(numeric), tuple(categorical))
 
 
-def _pad(var: spox.Var, padding: int) -> spox.Var:
-    """Repeat the first row after the last, so that no row of the batch falls into the tail."""
-    if not padding:
+def _spread(var: spox.Var, lanes: int) -> spox.Var:
+    """Give every row a register of its own: repeat each of N values `lanes` times in place."""
+    if lanes == 1:
         return var
-    first = op.slice(var, op.const([0]), op.const([1]))
-    return op.concat([var, op.expand(first, op.const([padding]))], axis=0)
+    column = op.unsqueeze(var, op.const([1]))
+    return op.reshape(op.expand(column, op.const([1, lanes])), op.const([-1]))
 
 
-def _unpad(var: spox.Var, padding: int) -> spox.Var:
-    return op.slice(var, op.const([0]), op.const([-padding])) if padding else var
+def _gather(var: spox.Var, lanes: int) -> spox.Var:
+    if lanes == 1:
+        return var
+    table = op.reshape(var, op.const([-1, lanes]))
+    return op.reshape(op.slice(table, op.const([0]), op.const([1]), op.const([1])), op.const([-1]))
