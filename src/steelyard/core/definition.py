@@ -159,6 +159,7 @@ class Model:
         self.folder = Path.cwd()
         self.source_text = ""
         self.params: dict[str, Any] = {}
+        self.modules: dict[str, str] = {}
         _check(self)
 
     def row_schema(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`Row` and `Field`: how a user declares the input of a model."""
 
+import re
 import types
 import typing
 from collections.abc import Iterable
@@ -43,7 +44,9 @@ class Row(pydantic.BaseModel):
     [('tenure', 'int', False), ('plan', 'str', True)]
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid", protected_namespaces=())
+    model_config = pydantic.ConfigDict(
+        extra="forbid", protected_namespaces=(), arbitrary_types_allowed=True
+    )
 
 
 def Field(  # noqa: N802, PLR0913  # the field's own word, as in pydantic, with its keywords
@@ -203,12 +206,16 @@ def _limits(name: str, kind: Kind, metadata: Iterable[Any]) -> dict[str, Any]:
             continue  # input is always strict and finite
         else:
             raise DefinitionError(
-                f"{mark!r} is no limit of a {kind} that can be compiled.",
+                f"{_limit_name(mark)} is no limit of a {kind} field.",
                 field=name,
                 fix="Numbers take ge, gt, le, lt, multiple_of; strings min_length, max_length, "
                 "pattern.",
             )
     return limits
+
+
+def _limit_name(mark: Any) -> str:
+    return re.sub(r"^_?\w*\((.*)\)$", r"\1", repr(mark)) or repr(mark)
 
 
 def _check_default(name: str, kind: Kind, default: Any, optional: bool) -> None:

@@ -1,0 +1,189 @@
+"""Load a bundle and answer. Needs the base install only and runs no code from the bundle."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from steelyard.bundle.format import verify
+from steelyard.bundle.packing import Packer, Packing
+from steelyard.core.fields import FieldSpec, fields_from_json_schema
+from steelyard.core.validation import RowDecoder
+from steelyard.errors import IntegrityError
+from steelyard.features.parts import Columns, Scores, Task
+
+__all__ = ["Canonical", "Predictor", "close_to"]
+
+_CHUNK: Final = 16_384
+_TOLERANCE: Final = 1e-5
+_MARGIN: Final = 1e-6
+
+Label = str | int | bool | float
+Answer = tuple[Label, list[float] | None]
+
+
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    # One thread each: an answer may not depend on how work was parted, and workers scale instead.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        path.read_bytes(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def close_to(value: float, reference: float) -> bool:
+    """Return whether a number is within the parity bound of its reference."""
+    return abs(value - reference) <= _TOLERANCE * max(1.0, abs(reference))
+
+
+class _Outputs:
+    """How scores become labels: read once from `model.json`, the same in every path."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.task: Task = document["task"]
+        classes = document["classes"]
+        self.classes: tuple[str | int | bool, ...] | None = None if classes is None else tuple(classes)
+        self.threshold: float = document["threshold"]
+        kinds = {str: object, bool: np.bool_, int: np.int64}
+        self._labels = None
+        if self.classes is not None:
+            self._labels = np.array(self.classes, dtype=kinds[type(self.classes[0])])
+
+    def one(self, scores: list[float]) -> Answer:
+        if self.classes is None:
+            return scores[0], None
+        if self.task == "binary":
+            return self.classes[scores[1] >= self.threshold], scores
+        return self.classes[scores.index(max(scores))], scores
+
+    def many(self, scores: npt.NDArray[np.float64]) -> Scores:
+        if self._labels is None:
+            return Scores(scores[:, 0], None, None)
+        if self.task == "binary":
+            index = (scores[:, 1] >= self.threshold).astype(np.int64)
+        else:
+            index = scores.argmax(axis=1)
+        return Scores(self._labels[index], scores, self.classes)
+
+
+class Predictor:
+    """A verified bundle, ready to answer.
+
+    `bundle` is its hash, `fields` the row in column order, `schema` the row's JSON Schema,
+    `classes` the labels in the order of probabilities (None for regression).
+    """
+
+    def __init__(self, folder: Path, bundle: str) -> None:
+        document = json.loads((folder / "model.json").read_bytes())
+        self.folder = folder
+        self.bundle = bundle
+        self.model: str = document["model"]
+        self.label: str = document["label"]
+        self.features: tuple[str, ...] = tuple(document["features"])
+        self.schema: dict[str, Any] = json.loads((folder / "schema.json").read_bytes())
+        self.fields: tuple[FieldSpec, ...] = fields_from_json_schema(self.schema)
+        self.allow_unknown: bool = self.schema["additionalProperties"]
+        self._outputs = _Outputs(document)
+        self.task = self._outputs.task
+        self.classes = self._outputs.classes
+        self.threshold = self._outputs.threshold
+        self._packer = Packer(Packing.of(document["packing"]), self.fields)
+        self._session = _session(folder / "packed.onnx")
+
+    @classmethod
+    def load(cls, folder: Path, *, expected: str | None = None) -> "Predictor":
+        """Verify a bundle's files and golden rows and make it ready.
+
+        Raises IntegrityError, naming the file, where bytes differ from what was sealed, or where a
+        golden row is not answered within the parity bound on this machine.
+        """
+        predictor = cls(folder, verify(folder, expected))
+        for problem in predictor.golden_problems():
+            raise IntegrityError(
+                f"golden.jsonl in {folder}: {problem}.",
+                fix="This machine's onnxruntime answers differently; use the locked version.",
+            )
+        return predictor
+
+    def golden_problems(self) -> list[str]:
+        """Answer the golden rows; return what differs from the recorded answers."""
+        lines = (self.folder / "golden.jsonl").read_text(encoding="utf-8").splitlines()
+        golden = [json.loads(line) for line in lines]
+        decoder = RowDecoder(self.fields, allow_unknown=self.allow_unknown)
+        rows = [decoder.check_one(record["row"]) for record in golden]
+        problems = []
+        for i, (record, (prediction, scores)) in enumerate(
+            zip(golden, self.predict_many(rows), strict=True)
+        ):
+            expected = record["probabilities"] if scores else [record["prediction"]]
+            got = scores if scores else [cast(float, prediction)]
+            sure = scores is None or self._margin(expected) > _MARGIN
+            if not all(close_to(a, b) for a, b in zip(got, expected, strict=True)) or (
+                scores and sure and prediction != record["prediction"]
+            ):
+                problems.append(f"row {i + 1}: expected {expected}, got {got}")
+        return problems
+
+    def _margin(self, probabilities: Sequence[float]) -> float:
+        if self.task == "binary":
+            return abs(probabilities[1] - self.threshold)
+        first, second = sorted(probabilities, reverse=True)[:2]
+        return first - second
+
+    def predict_one(self, row: Sequence[Any]) -> Answer:
+        """Answer one row of validated values in field order: prediction, class probabilities."""
+        scores = self._session.run(None, self._packer.pack_one(row))[0]
+        return self._outputs.one(scores[0].tolist())
+
+    def predict_many(self, rows: Sequence[Sequence[Any]]) -> list[Answer]:
+        """Answer N rows; each answer has the bits that `predict_one` gives for its row."""
+        answers: list[Answer] = []
+        for start in range(0, len(rows), _CHUNK):
+            feeds = self._packer.pack_many(rows[start : start + _CHUNK])
+            scores = self._session.run(None, feeds)[0]
+            answers += [self._outputs.one(line) for line in scores.tolist()]
+        return answers
+
+    def predict_columns(self, columns: Columns) -> Scores:
+        """Answer N rows given as columns [N] in the column representation."""
+        rows = len(next(iter(columns.values())))
+        parts = [np.empty((0, len(self.classes) if self.classes else 1))]
+        for start in range(0, rows, _CHUNK):
+            chunk = {name: column[start : start + _CHUNK] for name, column in columns.items()}
+            parts.append(self._session.run(None, self._packer.pack_columns(chunk))[0])
+        return self._outputs.many(np.concatenate(parts))
+
+
+class Canonical:
+    """The canonical graph of a bundle, `model.onnx`, as another runtime would run it."""
+
+    def __init__(self, folder: Path) -> None:
+        document = json.loads((folder / "model.json").read_bytes())
+        self._outputs = _Outputs(document)
+        self._session = _session(folder / "model.onnx")
+        self._inputs = [found.name for found in self._session.get_inputs()]
+
+    def predict_columns(self, columns: Columns) -> Scores:
+        """Answer N rows given as columns [N] in the column representation."""
+        rows = len(next(iter(columns.values())))
+        predictions, probabilities = [], []
+        for start in range(0, rows, _CHUNK):
+            feeds = {
+                name: columns[name.removeprefix("column_") if name not in columns else name][
+                    start : start + _CHUNK
+                ]
+                for name in self._inputs
+            }
+            found = self._session.run(None, feeds)
+            predictions.append(found[0])
+            probabilities += found[1:]
+        return Scores(
+            np.concatenate(predictions),
+            np.concatenate(probabilities) if probabilities else None,
+            self._outputs.classes,
+        )
