@@ -1,0 +1,39 @@
+# Needs make, a POSIX shell and Python >= 3.11; everything else comes hashed from requirements/.
+.DEFAULT_GOAL := help
+.PHONY: help env demo test check long bench lock clean
+PY := .venv/bin/python
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+env: ## make .venv with everything from requirements/dev.txt (quick when nothing changed)
+	@sh requirements/install.sh dev .venv
+
+demo: env ## the flights example: from the table to a served, logged prediction
+	@$(PY) -m examples.flights.demo
+
+test: env ## the whole suite: unit, contract, walk and end-to-end tests
+	@$(PY) -m pytest
+
+check: env ## lint, formatting, types, import contracts and the fast tests
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+	@$(PY) -m pytest tests/unit src
+
+long: env ## soak and kill tests; minutes each
+	@$(PY) -m pytest -m long --timeout 3600
+
+bench: ## the server against its rivals, in an environment of its own
+	@sh requirements/install.sh bench .venv-bench
+	@.venv-bench/bin/python bench/serve.py
+
+lock: ## resolve pyproject.toml anew into requirements/*.txt
+	@sh requirements/install.sh lock .venv-lock
+	@sh requirements/lock.sh
+
+clean: ## remove the environments and every cache
+	rm -rf .venv .venv-bench .venv-lock build dist .mypy_cache .ruff_cache .pytest_cache \
+		.hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
