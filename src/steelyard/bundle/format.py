@@ -14,7 +14,7 @@ from steelyard.core.files import atomic_folder
 from steelyard.core.hashing import canonical_json, file_hash, hash_bytes
 from steelyard.errors import IntegrityError
 
-__all__ = ["MANIFEST", "FileCheck", "check_files", "seal", "verify"]
+__all__ = ["MANIFEST", "FileCheck", "check_files", "read_verified", "seal"]
 
 MANIFEST: Final = "manifest.json"
 _FORMAT: Final = 1
@@ -94,12 +94,21 @@ def check_files(folder: Path, expected: str | None = None) -> list[FileCheck]:
     return checks
 
 
-def verify(folder: Path, expected: str | None = None) -> str:
-    """Return the bundle's hash where every file is as it was sealed; else raise IntegrityError."""
-    for check in check_files(folder, expected):
-        if not check.ok:
+def read_verified(folder: Path, expected: str | None = None) -> tuple[dict[str, bytes], str]:
+    """Return a bundle's files and its hash; each file is read once, and what was hashed is used.
+
+    Raises IntegrityError, naming the file, where bytes are not those that were sealed.
+    """
+    listed = _manifest(folder, expected)
+    files = {}
+    for name, digest in sorted(listed.items()):
+        path = folder / name
+        found = path.read_bytes() if "/" not in name and path.is_file() else None
+        if found is None or hash_bytes(found) != digest:
             raise IntegrityError(
-                f"{check.path} in {folder} is not the file that was sealed: {check.reason}.",
+                f"{name} in {folder} is not the file that was sealed: "
+                + ("it is missing." if found is None else f"its sha256 is not {digest}."),
                 fix="Restore it from another store, or run the definition again.",
             )
-    return hash_bytes((folder / MANIFEST).read_bytes())
+        files[name] = found
+    return files, hash_bytes((folder / MANIFEST).read_bytes())

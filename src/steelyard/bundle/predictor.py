@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from steelyard.bundle.format import verify
+from steelyard.bundle.format import read_verified
 from steelyard.bundle.packing import Packer, Packing
 from steelyard.core.fields import FieldSpec, fields_from_json_schema
 from steelyard.core.validation import RowDecoder
@@ -26,14 +26,12 @@ Label = str | int | bool | float
 Answer = tuple[Label, list[float] | None]
 
 
-def _session(path: Path) -> onnxruntime.InferenceSession:
+def _session(graph: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     # One thread each: an answer may not depend on how work was parted, and workers scale instead.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        path.read_bytes(), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def close_to(value: float, reference: float) -> bool:
@@ -47,7 +45,9 @@ class _Outputs:
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.task: Task = document["task"]
         classes = document["classes"]
-        self.classes: tuple[str | int | bool, ...] | None = None if classes is None else tuple(classes)
+        self.classes: tuple[str | int | bool, ...] | None = (
+            None if classes is None else tuple(classes)
+        )
         self.threshold: float = document["threshold"]
         kinds = {str: object, bool: np.bool_, int: np.int64}
         self._labels = None
@@ -78,22 +78,22 @@ class Predictor:
     `classes` the labels in the order of probabilities (None for regression).
     """
 
-    def __init__(self, folder: Path, bundle: str) -> None:
-        document = json.loads((folder / "model.json").read_bytes())
-        self.folder = folder
+    def __init__(self, files: Mapping[str, bytes], bundle: str) -> None:
+        document = json.loads(files["model.json"])
         self.bundle = bundle
         self.model: str = document["model"]
         self.label: str = document["label"]
         self.features: tuple[str, ...] = tuple(document["features"])
-        self.schema: dict[str, Any] = json.loads((folder / "schema.json").read_bytes())
+        self.schema: dict[str, Any] = json.loads(files["schema.json"])
         self.fields: tuple[FieldSpec, ...] = fields_from_json_schema(self.schema)
         self.allow_unknown: bool = self.schema["additionalProperties"]
+        self.decoder = RowDecoder(self.fields, allow_unknown=self.allow_unknown)
         self._outputs = _Outputs(document)
         self.task = self._outputs.task
         self.classes = self._outputs.classes
         self.threshold = self._outputs.threshold
         self._packer = Packer(Packing.of(document["packing"]), self.fields)
-        self._session = _session(folder / "packed.onnx")
+        self._session = _session(files["packed.onnx"])
 
     @classmethod
     def load(cls, folder: Path, *, expected: str | None = None) -> "Predictor":
@@ -102,20 +102,19 @@ class Predictor:
         Raises IntegrityError, naming the file, where bytes differ from what was sealed, or where a
         golden row is not answered within the parity bound on this machine.
         """
-        predictor = cls(folder, verify(folder, expected))
-        for problem in predictor.golden_problems():
+        files, bundle = read_verified(folder, expected)
+        predictor = cls(files, bundle)
+        for problem in predictor.golden_problems(files["golden.jsonl"]):
             raise IntegrityError(
                 f"golden.jsonl in {folder}: {problem}.",
                 fix="This machine's onnxruntime answers differently; use the locked version.",
             )
         return predictor
 
-    def golden_problems(self) -> list[str]:
+    def golden_problems(self, golden_lines: bytes) -> list[str]:
         """Answer the golden rows; return what differs from the recorded answers."""
-        lines = (self.folder / "golden.jsonl").read_text(encoding="utf-8").splitlines()
-        golden = [json.loads(line) for line in lines]
-        decoder = RowDecoder(self.fields, allow_unknown=self.allow_unknown)
-        rows = [decoder.check_one(record["row"]) for record in golden]
+        golden = [json.loads(line) for line in golden_lines.split(b"\n") if line]
+        rows = [self.decoder.check_one(record["row"]) for record in golden]
         problems = []
         for i, (record, (prediction, scores)) in enumerate(
             zip(golden, self.predict_many(rows), strict=True)
@@ -165,7 +164,7 @@ class Canonical:
     def __init__(self, folder: Path) -> None:
         document = json.loads((folder / "model.json").read_bytes())
         self._outputs = _Outputs(document)
-        self._session = _session(folder / "model.onnx")
+        self._session = _session((folder / "model.onnx").read_bytes())
         self._inputs = [found.name for found in self._session.get_inputs()]
 
     def predict_columns(self, columns: Columns) -> Scores:

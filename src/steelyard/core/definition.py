@@ -157,6 +157,8 @@ class Model:
     def __post_init__(self) -> None:
         self.fields: tuple[FieldSpec, ...] = ()
         self.folder = Path.cwd()
+        self.file_name = ""
+        self.variable = ""
         self.source_text = ""
         self.params: dict[str, Any] = {}
         self.modules: dict[str, str] = {}

@@ -15,6 +15,7 @@ __all__ = [
     "fsync_dir",
     "fsync_tree",
     "locked",
+    "scratch_folder",
     "sweep_aside",
 ]
 
@@ -105,6 +106,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         fsync_dir(path.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Give a folder below `parent` that is gone when the block ends; a killed one is swept later."""
+    sweep_aside(parent)
+    folder = _aside_of(parent / "work")
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _alive(pid: int) -> bool:

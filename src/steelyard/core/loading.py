@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from pydantic.errors import PydanticUserError
+from pydantic_core import SchemaError
 
 from steelyard.core.definition import Model, params_set
 from steelyard.errors import DefinitionError, NotFoundError, UsageError, nearest
@@ -34,7 +35,8 @@ def load_definition(target: str, given: Mapping[str, str] | None = None) -> Mode
     source = path.read_text(encoding="utf-8")
     with params_set(given or {}) as params, _sibling_imports(path.resolve().parent) as local:
         module = _execute(path, source)
-    model = _choose(module, path, name)
+    variable, model = _choose(module, path, name)
+    model.file_name, model.variable = path.name, variable
     model.folder = path.resolve().parent
     model.source_text = source
     model.params = dict(params)
@@ -84,9 +86,9 @@ def _execute(path: Path, source: str) -> ModuleType:
         error.file = path
         error.line = _line(path, source, error)
         raise
-    except PydanticUserError as error:
+    except (PydanticUserError, SchemaError) as error:
         line = _line(path, source, error)
-        message = str(error).splitlines()[0]
+        message = str(error).splitlines()[-1].strip()
         raise DefinitionError(
             message,
             field=_annotated_at(source, line),
@@ -112,7 +114,9 @@ def _fix(error: Exception) -> str:
     """Offer the nearest name where a name was mistyped."""
     if isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
         return nearest(str(error.name), getattr(error.obj, "__all__", dir(error.obj)))
-    keyword = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    keyword = re.search(
+        r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error)
+    )
     if keyword and keyword[1] == Model.__name__:
         return nearest(keyword[2], [field.name for field in fields(Model)])
     return "Run the file with Python to see the whole traceback."
@@ -150,7 +154,7 @@ def _annotated_at(source: str, line: int | None) -> str | None:
     return None
 
 
-def _choose(module: ModuleType, path: Path, name: str) -> Model:
+def _choose(module: ModuleType, path: Path, name: str) -> tuple[str, Model]:
     found: dict[str, Any] = {k: v for k, v in vars(module).items() if isinstance(v, Model)}
     if not found:
         raise DefinitionError(
@@ -159,16 +163,16 @@ def _choose(module: ModuleType, path: Path, name: str) -> Model:
             fix="Add a variable that holds one: churn = sy.Model(name=..., row=..., data=..., ...)",
         )
     if name:
-        by_name = {model.name: model for model in found.values()}
-        model = found.get(name) or by_name.get(name)
-        if model is None:
+        by_name = {model.name: variable for variable, model in found.items()}
+        variable = name if name in found else by_name.get(name, "")
+        if not variable:
             raise NotFoundError(
                 f"{path} has no model {name}.", fix=nearest(name, [*found, *by_name])
             )
-        return model
+        return variable, found[variable]
     if len({id(model) for model in found.values()}) > 1:
         raise UsageError(
             f"{path} defines several models: {', '.join(sorted(found))}.",
             fix=f"Name one, for example {path}:{sorted(found)[0]}.",
         )
-    return next(iter(found.values()))
+    return next(iter(found.items()))

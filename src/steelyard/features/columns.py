@@ -7,15 +7,25 @@ microseconds since 1970 (UTC where aware); null is the smallest int64.
 
 import math
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from steelyard.core.fields import NULL_STRING, FieldSpec
+from steelyard.features.parts import Columns
 
-__all__ = ["NULL_TIME", "column", "columns_of", "dtype_of", "null_mask", "to_wire"]
+__all__ = [
+    "NULL_TIME",
+    "column",
+    "columns_of",
+    "dtype_of",
+    "from_wire",
+    "json_rows",
+    "null_mask",
+    "to_wire",
+]
 
 NULL_TIME: Final = -(2**63)
 """A null date or datetime; the same as NumPy's NaT."""
@@ -80,3 +90,32 @@ def null_mask(field: FieldSpec, values: npt.NDArray[Any]) -> npt.NDArray[np.bool
     return np.isnan(values)
 
 
+def from_wire(field: FieldSpec, value: Any) -> Any:
+    """Return the Python value (None, number, str, date, ...) of one element of a column."""
+    if field.kind == "str":
+        return None if value == NULL_STRING else value
+    if field.temporal:
+        if value == NULL_TIME:
+            return None
+        if field.kind == "date":
+            return date.fromordinal(int(value) + _EPOCH_DAY)
+        return (_EPOCH_UTC if field.aware else _EPOCH) + timedelta(microseconds=int(value))
+    if value != value:  # NaN
+        return None
+    return {"int": int, "float": float, "bool": bool}[field.kind](value)
+
+
+def json_rows(fields: Sequence[FieldSpec], columns: Columns) -> list[dict[str, Any]]:
+    """Return the N rows of columns as JSON objects, as a client would send them.
+
+    >>> json_rows([FieldSpec("on", "date")], {"on": np.array([0])})
+    [{'on': '1970-01-01'}]
+    """
+    by_column = []
+    for field in fields:
+        values = [from_wire(field, value) for value in columns[field.name].tolist()]
+        if field.temporal:
+            values = [None if value is None else value.isoformat() for value in values]
+        by_column.append(values)
+    names = [field.name for field in fields]
+    return [dict(zip(names, row, strict=True)) for row in zip(*by_column, strict=True)]

@@ -1,0 +1,1 @@
+"""The straight-line stories. The only place where stages meet."""

@@ -1,0 +1,75 @@
+"""Examine a working folder: store, ledger, prediction log, mirror."""
+
+from typing import Any
+
+from steelyard.bundle.format import check_files
+from steelyard.core.config import Config
+from steelyard.core.files import sweep_aside
+from steelyard.errors import SteelyardError
+from steelyard.flow.stores import open_ledger
+from steelyard.flow.tracking import open_tracker
+from steelyard.registry.audit import audit
+from steelyard.registry.ledger import Ledger
+
+__all__ = ["examine"]
+
+
+def _finding(state: str, message: str) -> dict[str, str]:
+    return {"state": state, "message": message}
+
+
+def examine(config: Config) -> dict[str, Any]:
+    """Return `ok` and the findings, each `ok`, `note` or `error` with a message."""
+    ledger = open_ledger(config)
+    findings = [_finding("error", found.message) for found in audit(ledger)]
+    for name in ledger.models():
+        findings += _versions(ledger, name)
+        findings += _mirror(ledger, name, config)
+    swept = sum(sweep_aside(folder) for folder in (config.snapshots, config.state / "candidates"))
+    if swept:
+        findings.append(_finding("note", f"removed {swept} rests of interrupted commands"))
+    if not findings:
+        findings.append(_finding("ok", "nothing to examine yet: no model was run here"))
+    return {
+        "ok": all(found["state"] != "error" for found in findings),
+        "findings": findings,
+    }
+
+
+def _versions(ledger: Ledger, name: str) -> list[dict[str, str]]:
+    findings = []
+    versions = ledger.versions(name)
+    for version in versions:
+        for check in check_files(ledger.bundle_folder(version), version.bundle):
+            if not check.ok:
+                message = f"{version.reference}: {check.path}: {check.reason}"
+                findings.append(_finding("error", message))
+    if not findings:
+        message = f"{name}: {len(versions)} versions, every file as it was sealed"
+        findings.append(_finding("ok", message))
+    for version in versions:
+        waived = sorted({c.gate for c in ledger.verdict(version).checks if c.waived})
+        if waived:
+            message = f"{version.reference}: waived {', '.join(waived)}"
+            findings.append(_finding("note", message))
+    return findings
+
+
+def _mirror(ledger: Ledger, name: str, config: Config) -> list[dict[str, str]]:
+    ours = dict(ledger.aliases(name))
+    try:
+        theirs = dict(open_tracker(config).aliases(name))
+    except SteelyardError as error:
+        return [_finding("note", f"{name}: MLflow cannot be asked: {error.message}")]
+    if ours == theirs:
+        return [_finding("ok", f"{name}: MLflow's aliases agree with the ledger")]
+    findings = []
+    for alias in sorted({*ours, *theirs}):
+        if ours.get(alias) != theirs.get(alias):
+            message = (
+                f"{name}@{alias} is {ours.get(alias, 'unset')} in the ledger and "
+                f"{theirs.get(alias, 'unset')} in MLflow; the ledger counts. To mirror it again: "
+                f"steelyard promote {name}@{ours.get(alias, 'N')} --to {alias}"
+            )
+            findings.append(_finding("note", message))
+    return findings

@@ -1,0 +1,99 @@
+"""The story of a training run: data, train, compile, judge, register, promote."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from steelyard.core.config import Config
+from steelyard.core.definition import Model
+from steelyard.core.files import scratch_folder
+from steelyard.core.person import current_user
+from steelyard.core.records import Verdict, Version
+from steelyard.core.reference import CHAMPION, Reference
+from steelyard.flow.building import build, read_table
+from steelyard.flow.judging import judge_bundle, measured
+from steelyard.flow.records import documents_of, provenance_of
+from steelyard.flow.stores import open_ledger
+from steelyard.flow.tracking import mirror_alias, mirror_version, record_run, warm_up
+
+__all__ = ["TrainingRun", "train_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRun:
+    """How a run ended."""
+
+    version: Version
+    verdict: Verdict
+    snapshot: str
+    promoted: bool
+    seconds: float
+    run: str | None
+
+    def document(self) -> dict[str, Any]:
+        """Return the run as `steelyard run --json` prints it."""
+        return {
+            "model": self.version.model,
+            "version": self.version.number,
+            "bundle": self.version.bundle,
+            "snapshot": self.snapshot,
+            "verdict": self.verdict.document(),
+            "promoted": self.promoted,
+            "run": self.run,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def train_model(
+    definition: Model,
+    config: Config,
+    *,
+    promote: bool = True,
+    on_stage: Callable[[str], None] = lambda name: None,
+) -> TrainingRun:
+    """Take a definition from data to a judged, registered and, where it passed, promoted version.
+
+    A refused version is kept without an alias. Raises UsageError where the definition or its data
+    cannot be used at all.
+    """
+    started = time.perf_counter()
+    warm_up()
+    ledger = open_ledger(config)
+    with scratch_folder(config.state / "candidates") as scratch:
+        on_stage("Read and check the data, compute row features")
+        table = read_table(definition, config)
+
+        on_stage("Train, compile and seal the bundle")
+        built = build(definition, table, scratch)
+
+        on_stage("Judge")
+        provenance = provenance_of(definition, table)
+        verdict, candidate = judge_bundle(
+            definition, table, built, provenance, ledger, scratch, on_stage
+        )
+
+        on_stage("Record the run")
+        metrics = measured(candidate)
+        documents = documents_of(definition, provenance, verdict, metrics)
+        version = ledger.register(
+            definition.name,
+            bundle=built.folder,
+            bundle_hash=built.bundle,
+            provenance=provenance,
+            verdict=verdict,
+            documents=documents,
+            by=current_user(),
+        )
+        run = record_run(candidate, verdict, version, metrics, documents, config)
+
+    promoted = verdict.passed and promote
+    if promoted:
+        on_stage("Promote")
+        reference = Reference(definition.name, version=version.number)
+        ledger.promote(reference, alias=CHAMPION, reason="all gates passed", by=current_user())
+        mirror_alias(version, CHAMPION, config)
+    seconds = time.perf_counter() - started
+    return TrainingRun(version, verdict, table.dataset.snapshot.id, promoted, seconds, run)

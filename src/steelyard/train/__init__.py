@@ -1,0 +1,5 @@
+"""From prepared rows to a fitted estimator and the recipe of its bundle."""
+
+from steelyard.train.fit import Fitted, fit
+
+__all__ = ["Fitted", "fit"]
