@@ -18,9 +18,7 @@ __all__ = ["categorical_columns", "lightgbm_scores"]
 _CATEGORICAL, _DEFAULT_LEFT = 1, 2
 _MISSING_ZERO, _MISSING_NAN = 1, 2
 
-_IDENTITY: Final = frozenset(
-    ["regression", "regression_l1", "huber", "fair", "quantile", "mape"]
-)
+_IDENTITY: Final = frozenset(["regression", "regression_l1", "huber", "fair", "quantile", "mape"])
 _LOG: Final = frozenset(["poisson", "gamma", "tweedie"])
 
 
@@ -119,8 +117,8 @@ def lightgbm_scores(estimator: Any, x: spox.Var, *, classifier: bool) -> spox.Va
         return two_classes(raw, float(sigmoid.get("sigmoid", 1)))
     if classifier and kind == "multiclass":
         return softmax(raw, len(estimator.classes_))
-    if not classifier and kind in _IDENTITY and "sqrt" not in options:
-        return raw
+    if not classifier and kind in _IDENTITY:
+        return op.mul(raw, op.abs(raw)) if "sqrt" in options else raw
     if not classifier and kind in _LOG:
         return exponential(raw)
     raise CompileError(
