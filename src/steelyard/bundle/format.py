@@ -63,17 +63,15 @@ def _manifest(folder: Path, expected: str | None) -> Mapping[str, Any]:
         )
     try:
         manifest = json.loads(data)
-        files = manifest["files"]
-        good = manifest["format"] == _FORMAT and isinstance(files, dict)
-    except (ValueError, KeyError, TypeError):
-        good = False
-    if not good:
+    except ValueError:
+        manifest = None
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or manifest["format"] != _FORMAT:
         raise IntegrityError(
             f"{MANIFEST} in {folder} is not a manifest of format {_FORMAT}.",
             fix="The bundle is damaged; restore it or run again.",
         )
-    found: Mapping[str, Any] = files
-    return found
+    return files
 
 
 def check_files(folder: Path, expected: str | None = None) -> list[FileCheck]:

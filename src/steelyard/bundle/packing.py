@@ -59,7 +59,8 @@ class _Codes(dict[str | None, float]):
     """Category -> code, with one answer for all that are unseen."""
 
     def __init__(self, codes: Mapping[str, float], unseen: float | None) -> None:
-        super().__init__(codes)
+        super().__init__()
+        self.update(codes)
         self.unseen = float("nan") if unseen is None else unseen
         # Rows hold null as None; columns hold it as NULL_STRING. Both find the same code.
         self[None] = self.get(NULL_STRING, self.unseen)

@@ -50,7 +50,7 @@ class _Outputs:
         )
         self.threshold: float = document["threshold"]
         kinds = {str: object, bool: np.bool_, int: np.int64}
-        self._labels = None
+        self._labels: npt.NDArray[Any] | None = None
         if self.classes is not None:
             self._labels = np.array(self.classes, dtype=kinds[type(self.classes[0])])
 

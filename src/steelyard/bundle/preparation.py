@@ -20,6 +20,7 @@ from steelyard.features.parts import Columns
 
 __all__ = ["Encoding", "Preparation", "Style", "encode_strings", "fit_preparation", "prepare"]
 
+Floats = npt.NDArray[np.float64]
 Style = Literal["native", "ordinal", "one_hot"]
 """What the estimator wants: categories and nulls as they are (native), codes (ordinal), or 0/1."""
 
@@ -126,30 +127,45 @@ def fit_preparation(
     if style == "native":
         return Preparation(style, tuple(columns), encodings)
     numbers = [name for name in columns if name not in encodings]
-    matrix = np.column_stack([features[name].astype(np.float64) for name in numbers] or [[]])
+    rows = len(features[columns[0]])
+    matrix = np.empty((rows, len(numbers)))
+    for i, name in enumerate(numbers):
+        matrix[:, i] = features[name]
     null = np.isnan(matrix)
-    fill = [float(np.median(c[~n])) if not n.all() else 0.0 for c, n in zip(matrix.T, null.T)]
-    by_name = dict(zip(numbers, fill, strict=False))
+    fill = [
+        float(np.median(c[~n])) if not n.all() else 0.0
+        for c, n in zip(matrix.T, null.T, strict=True)
+    ]
+    by_name = dict(zip(numbers, fill, strict=True))
     learned = Preparation(
         style,
         tuple(columns),
         encodings,
         fill=tuple(by_name.get(name, 0.0) for name in columns),
-        indicators=tuple(name for name, n in zip(numbers, null.T, strict=False) if n.any()),
+        indicators=tuple(name for name, n in zip(numbers, null.T, strict=True) if n.any()),
     )
     if style == "ordinal":
         return learned
-    filled = np.where(null, np.array(fill), matrix) if numbers else matrix
-    deviation = filled.std(axis=0)
+    mean, scale = _scale(np.where(null, np.array(fill), matrix))
     return Preparation(
         style,
         learned.columns,
         encodings,
         learned.fill,
         learned.indicators,
-        mean=tuple(filled.mean(axis=0).tolist()) if numbers else (),
-        scale=tuple(np.where(deviation > 0, deviation, 1.0).tolist()) if numbers else (),
+        mean=tuple(mean.tolist()),
+        scale=tuple(scale.tolist()),
     )
+
+
+def _scale(filled: Floats) -> tuple[Floats, Floats]:
+    """Return the mean and standard deviation [F] of the columns of a matrix [N, F]."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = filled.mean(axis=0), filled.std(axis=0)
+    largest = np.abs(filled).max(axis=0, initial=0.0)
+    overflow = ~np.isfinite(mean) | ~np.isfinite(deviation)
+    scale = np.where(overflow, largest, deviation)
+    return np.where(overflow, 0.0, mean), np.where(scale > 0, scale, 1.0)
 
 
 def encode_strings(strings: spox.Var, encoding: Encoding, unseen: float) -> spox.Var:

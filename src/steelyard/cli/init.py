@@ -50,7 +50,7 @@ def init(
 
 def _customers() -> str:
     """Return an invented table of customers, the same every time."""
-    draw = random.Random(7)  # noqa: S311  # example data, nothing secret
+    draw = random.Random(7)  # example data, nothing secret
     lines = ["customer_id,tenure,monthly_charge,plan,support_calls,joined,churned"]
     for number in range(_ROWS):
         tenure = draw.randint(0, 72)

@@ -2,12 +2,12 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Iterator, TypeVar
+from typing import Any, Generic, TypeVar
 
 from steelyard.core.fields import FieldSpec, row_json_schema
 from steelyard.core.gates import GateSetting
@@ -40,7 +40,7 @@ def row_features(
     """
 
     def mark(function: Callable[[Any, Any], Mapping[str, Any]]) -> RowFeatures[R]:
-        if len(inspect.signature(function).parameters) != 2:  # noqa: PLR2004
+        if len(inspect.signature(function).parameters) != 2:
             raise DefinitionError(
                 f"{function.__name__} must take two arguments, the array namespace and the columns.",
                 field="features",
@@ -197,8 +197,9 @@ def _check(model: Model) -> None:
         check_name(model.name)
     except UsageError as error:
         raise DefinitionError(error.message, field="name", fix=error.fix) from None
-    is_row = inspect.isclass(model.row) and issubclass(model.row, Row) and model.row is not Row
-    _must(is_row, "row", f"expected a subclass of steelyard.Row; got {model.row!r}.",
+    row: Any = model.row
+    is_row = inspect.isclass(row) and issubclass(row, Row) and row is not Row
+    _must(is_row, "row", f"expected a subclass of steelyard.Row; got {row!r}.",
           "Write class Customer(sy.Row): ... and row=Customer.")  # fmt: skip
     model.fields = row_fields(model.row)
     names = {f.name for f in model.fields}
@@ -220,7 +221,7 @@ def _check(model: Model) -> None:
     _must(0 < model.threshold < 1, "threshold",
           f"expected a probability between 0 and 1; got {model.threshold!r}.",
           "Write, for example, threshold=0.3.")  # fmt: skip
-    _must(2 < model.max_categories <= 255, "max_categories",  # noqa: PLR2004
+    _must(2 < model.max_categories <= 255, "max_categories",
           f"expected 3 to 255; got {model.max_categories!r}.", "Drop it for 255.")  # fmt: skip
     _must(model.features is None or isinstance(model.features, RowFeatures), "features",
           f"expected a function marked with row_features; got {model.features!r}.",

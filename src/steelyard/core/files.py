@@ -61,7 +61,7 @@ def atomic_write(path: Path, data: bytes) -> None:
     aside = _aside_of(path)
     try:
         _write_synced(aside, data)
-        os.replace(aside, path)
+        aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
     fsync_dir(path.parent)
@@ -99,7 +99,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield aside
         fsync_tree(aside)
         try:
-            os.rename(aside, path)
+            aside.rename(path)
         except OSError:
             if not path.is_dir():
                 raise

@@ -49,7 +49,7 @@ class Row(pydantic.BaseModel):
     )
 
 
-def Field(  # noqa: N802, PLR0913  # the field's own word, as in pydantic, with its keywords
+def Field(  # noqa: PLR0913  # the field's own word, as in pydantic, with its keywords
     default: Any = PydanticUndefined,
     *,
     ge: float | None = None,

@@ -7,7 +7,7 @@ microseconds since 1970 (UTC where aware); null is the smallest int64.
 
 import math
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -32,7 +32,7 @@ NULL_TIME: Final = -(2**63)
 
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _EPOCH = datetime(1970, 1, 1)
-_EPOCH_UTC = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def dtype_of(field: FieldSpec) -> np.dtype[Any]:
@@ -83,11 +83,10 @@ def null_mask(field: FieldSpec, values: npt.NDArray[Any]) -> npt.NDArray[np.bool
     if not field.optional:
         return np.zeros(len(values), dtype=bool)
     if field.kind == "str":
-        mask: npt.NDArray[np.bool_] = np.asarray(values == NULL_STRING, dtype=bool)
-        return mask
+        return np.array(values == NULL_STRING, dtype=np.bool_)
     if field.temporal:
-        return np.asarray(values == NULL_TIME, dtype=bool)
-    return np.isnan(values)
+        return np.array(values == NULL_TIME, dtype=np.bool_)
+    return np.array(np.isnan(values), dtype=np.bool_)
 
 
 def from_wire(field: FieldSpec, value: Any) -> Any:

@@ -16,12 +16,77 @@ from steelyard.errors import DefinitionError, nearest
 __all__ = ["Columns", "Namespace"]
 
 _ELEMENTWISE: Final = frozenset(
-    "abs acos acosh add asin asinh astype atan atan2 atanh bool ceil clip copysign cos cosh divide"
-    " e equal exp expm1 float32 float64 floor floor_divide greater greater_equal hypot inf int32"
-    " int64 isfinite isinf isnan less less_equal log log10 log1p log2 logaddexp logical_and"
-    " logical_not logical_or logical_xor maximum minimum multiply nan negative not_equal pi"
-    " positive pow reciprocal remainder round sign signbit sin sinh sqrt square subtract tan tanh"
-    " trunc utf8 where".split()
+    [
+        "abs",
+        "acos",
+        "acosh",
+        "add",
+        "asin",
+        "asinh",
+        "astype",
+        "atan",
+        "atan2",
+        "atanh",
+        "bool",
+        "ceil",
+        "clip",
+        "copysign",
+        "cos",
+        "cosh",
+        "divide",
+        "e",
+        "equal",
+        "exp",
+        "expm1",
+        "float32",
+        "float64",
+        "floor",
+        "floor_divide",
+        "greater",
+        "greater_equal",
+        "hypot",
+        "inf",
+        "int32",
+        "int64",
+        "isfinite",
+        "isinf",
+        "isnan",
+        "less",
+        "less_equal",
+        "log",
+        "log10",
+        "log1p",
+        "log2",
+        "logaddexp",
+        "logical_and",
+        "logical_not",
+        "logical_or",
+        "logical_xor",
+        "maximum",
+        "minimum",
+        "multiply",
+        "nan",
+        "negative",
+        "not_equal",
+        "pi",
+        "positive",
+        "pow",
+        "reciprocal",
+        "remainder",
+        "round",
+        "sign",
+        "signbit",
+        "sin",
+        "sinh",
+        "sqrt",
+        "square",
+        "subtract",
+        "tan",
+        "tanh",
+        "trunc",
+        "utf8",
+        "where",
+    ]
 )
 _SECOND: Final = 1_000_000
 _DAY: Final = 86_400 * _SECOND
@@ -116,7 +181,7 @@ class Namespace:
         shifted = (5 * day_of_year + 2) // 153
         day = day_of_year - (153 * shifted + 2) // 5 + 1
         month = (shifted + 2) % 12 + 1
-        year = year_of_era + era * 400 + ndx.astype(month <= 2, ndx.int64)  # noqa: PLR2004
+        year = year_of_era + era * 400 + ndx.astype(month <= 2, ndx.int64)
         return year, month, day
 
     @staticmethod

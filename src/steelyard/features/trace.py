@@ -32,7 +32,25 @@ _LANES: Final = 8
 # Vectorised kernels of these may differ in the last bit with a value's place in the batch (full
 # register or tail) and, for sine and cosine, with the values in the same register.
 _PLACE_DEPENDENT: Final = frozenset(
-    "Acos Acosh Asin Asinh Atan Atanh Cos Cosh Exp Log Pow Sigmoid Sin Sinh Softplus Tan Tanh".split()
+    [
+        "Acos",
+        "Acosh",
+        "Asin",
+        "Asinh",
+        "Atan",
+        "Atanh",
+        "Cos",
+        "Cosh",
+        "Exp",
+        "Log",
+        "Pow",
+        "Sigmoid",
+        "Sin",
+        "Sinh",
+        "Softplus",
+        "Tan",
+        "Tanh",
+    ]
 )
 _IN: Final = "in_"
 _OUT: Final = "out_"
@@ -41,7 +59,7 @@ _OUT: Final = "out_"
 def graph_input(field: FieldSpec) -> spox.Var:
     """Return a graph input [N] of a field's column representation."""
     dtype = dtype_of(field)
-    return spox.argument(spox.Tensor(np.str_ if dtype == object else dtype, ("N",)))
+    return spox.argument(spox.Tensor(np.str_ if dtype.hasobject else dtype, ("N",)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,9 +153,9 @@ def _to_output(name: str, value: Any) -> tuple[ndx.Array, bool]:
     return number, False
 
 
-def _call(features: RowFeatures[Any], columns: Columns) -> Mapping[str, Any]:
+def _call(features: RowFeatures[Any], columns: Columns) -> dict[str, Any]:
     try:
-        found = features.function(Namespace(), columns)
+        found: Any = features.function(Namespace(), columns)
     except SteelyardError:
         raise
     except Exception as error:  # user code: whatever it raises is reported with its own words
@@ -147,7 +165,7 @@ def _call(features: RowFeatures[Any], columns: Columns) -> Mapping[str, Any]:
             fix="Use element-wise array functions of xp on the columns; no if, for or float() on "
             "values.",
         ) from error
-    if not isinstance(found, Mapping) or not found:
+    if not isinstance(found, dict) or not found:
         raise DefinitionError(
             f"{features.function.__name__} must return a dict of features; got {found!r:.80}.",
             field="features",

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from steelyard.core.config import Config
-from steelyard.core.reference import Reference
 from steelyard.core.records import Version
+from steelyard.core.reference import Reference
 from steelyard.registry.ledger import Ledger
 from steelyard.registry.store import FolderStore
 

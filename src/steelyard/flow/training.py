@@ -1,10 +1,8 @@
 """The story of a training run: data, train, compile, judge, register, promote."""
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from steelyard.core.config import Config
@@ -17,7 +15,7 @@ from steelyard.flow.building import build, read_table
 from steelyard.flow.judging import judge_bundle, measured
 from steelyard.flow.records import documents_of, provenance_of
 from steelyard.flow.stores import open_ledger
-from steelyard.flow.tracking import mirror_alias, mirror_version, record_run, warm_up
+from steelyard.flow.tracking import mirror_alias, record_run, warm_up
 
 __all__ = ["TrainingRun", "train_model"]
 

@@ -8,8 +8,8 @@ from steelyard.bundle.format import check_files
 from steelyard.bundle.predictor import Predictor
 from steelyard.core.config import Config
 from steelyard.core.person import current_user
-from steelyard.core.reference import Reference, check_name
 from steelyard.core.records import Version
+from steelyard.core.reference import Reference, check_name
 from steelyard.errors import SteelyardError
 from steelyard.flow.stores import open_ledger, resolved
 from steelyard.flow.tracking import mirror_alias
@@ -58,7 +58,7 @@ def show_version(ref: str, config: Config) -> dict[str, Any]:
         "row": json.loads((folder / "schema.json").read_bytes()),
         "verdict": ledger.verdict(version).document(),
         "provenance": ledger.provenance(version),
-        "ledger": [event for event in ledger.history(version.model)],
+        "ledger": list(ledger.history(version.model)),
         "folder": str(folder),
     }
 

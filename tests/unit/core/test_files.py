@@ -25,9 +25,13 @@ def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
 
 
 def test_a_folder_whose_block_fails_never_appears(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "made") as aside:
-        (aside / "half").write_text("x")
-        raise RuntimeError
+    def half() -> None:
+        with atomic_folder(tmp_path / "made") as aside:
+            (aside / "half").write_text("x")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
     assert os.listdir(tmp_path) == []
 
 

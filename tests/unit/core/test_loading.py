@@ -69,7 +69,7 @@ def test_a_missing_file_and_an_unknown_parameter_offer_the_nearest(tmp_path: Pat
         load_definition(str(tmp_path / "definitoin.py"))
     with pytest.raises(UsageError, match="Did you mean alpha"):
         load_definition(path, {"alpa": "1"})
-    with pytest.raises(UsageError, match="expected a value like 1.0"):
+    with pytest.raises(UsageError, match=r"expected a value like 1\.0"):
         load_definition(path, {"alpha": "much"})
 
 

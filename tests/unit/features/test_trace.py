@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ GRAPH = trace(everything, FIELDS)
 
 def expected(row: tuple[Any, ...]) -> dict[str, Any]:
     count, amount, plan, member, born, at, seen = row
-    utc = seen.astimezone(timezone.utc) if seen else None
+    utc = seen.astimezone(UTC) if seen else None
     born_at = datetime(born.year, born.month, born.day) if born else None
     nan = math.nan
     return {
@@ -88,7 +88,7 @@ rows = st.tuples(
     st.booleans(),
     st.none() | st.dates(),
     st.datetimes(),
-    st.none() | st.datetimes(timezones=st.sampled_from([timezone.utc, timezone(timedelta(hours=-11))]),
+    st.none() | st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-11))]),
                              min_value=datetime(2, 1, 1), max_value=datetime(9998, 1, 1)),
 )  # fmt: skip
 
@@ -125,7 +125,7 @@ def test_bits_do_not_depend_on_the_batch(n: int) -> None:
     )
     amounts = np.random.default_rng(0).lognormal(0, 4, 400)
     whole = graph.run({"amount": amounts})
-    for start in range(0, 200):
+    for start in range(200):
         part = graph.run({"amount": amounts[start : start + n]})
         for name, values in part.items():
             assert values.tobytes() == whole[name][start : start + n].tobytes(), name
