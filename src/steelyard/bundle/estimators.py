@@ -126,11 +126,15 @@ def family_of(estimator: object) -> Family:
     if family is _LIGHTGBM:
         _check_lightgbm(estimator)
     elif getattr(estimator, "multi_class", None) == "ovr":
-        raise CompileError(
-            "LogisticRegression with multi_class='ovr' is not compiled",
-            fix="Leave multi_class out: classes are then learned together (multinomial).",
-        )
+        raise _one_against_rest("multi_class='ovr'")
     return family
+
+
+def _one_against_rest(how: str) -> CompileError:
+    return CompileError(
+        f"LogisticRegression with {how} learns each class against the rest, which is not compiled",
+        fix="Leave it out: classes are then learned together (multinomial).",
+    )
 
 
 def _check_lightgbm(estimator: Any) -> None:
@@ -168,8 +172,12 @@ def _check_fitted(estimator: Any, family: Family, x: spox.Var) -> None:
         raise CompileError(
             f"{name} was fitted on several targets", fix="Train one estimator for each target."
         )
-    if _key(estimator) in _CLASSIFIERS and len(estimator.classes_) < 2:
+    if _key(estimator) not in _CLASSIFIERS:
+        return
+    if len(estimator.classes_) < 2:
         raise CompileError(f"{name} was fitted on one class only", fix="Check the label.")
+    if len(estimator.classes_) > 2 and getattr(estimator, "solver", "") == "liblinear":
+        raise _one_against_rest("solver='liblinear' and more than two classes")
 
 
 def _targets(estimator: Any) -> int:

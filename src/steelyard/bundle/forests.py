@@ -39,8 +39,8 @@ def forest_table(estimators: Sequence[Any], columns: Sequence[int]) -> TreeTable
 def forest_scores(estimator: Any, x: spox.Var, *, classifier: bool) -> spox.Var:
     """Return the mean over trees [N, K] for a fitted forest, or a tree, and x [N, D].
 
-    x is cast to float32, as scikit-learn casts it. Probabilities of a forest of two classes are
-    1 - p and p; all else equals scikit-learn's answer bit for bit.
+    x is cast to float32, as scikit-learn casts it. All but the first of two probabilities equals
+    scikit-learn's answer bit for bit; that one does where leaves are pure, else within rounding.
     """
     trees = list(getattr(estimator, "estimators_", [estimator]))
     x = op.cast(x, to=np.float32)
@@ -48,8 +48,9 @@ def forest_scores(estimator: Any, x: spox.Var, *, classifier: bool) -> spox.Var:
     classes = len(estimator.classes_) if classifier else 1
     if classes > 2:
         return op.div(leaf_vector_sums(forest_table(trees, range(classes)), x), count)
-    mean = op.div(leaf_sums(forest_table(trees, [classes - 1]), x), count)
-    if not classifier:
-        return mean
-    both = op.mul(mean, op.const(np.array([[-1.0, 1.0]])))
-    return op.add(both, op.const(np.array([[1.0, 0.0]])))
+    total = leaf_sums(forest_table(trees, [classes - 1]), x)
+    if classifier:
+        # Pure leaves add up to whole numbers, so that the other class is exact as well.
+        both = op.mul(total, op.const(np.array([[-1.0, 1.0]])))
+        total = op.add(both, op.const(np.array([[float(len(trees)), 0.0]])))
+    return op.div(total, count)
