@@ -1,330 +1,258 @@
-"""The one check of a row, for requests and for rows from files.
+"""From bytes or Python objects to a row's values, or to the list of everything that is wrong.
 
-Two ways lead to the same verdict: a compiled decoder that answers good input in under a
-microsecond, and, where it refuses, a slow one that lists every bad field. The slow one decides.
+A valid body takes one msgspec call. A body that this call refuses is read again field by field, with
+the same types, so that every bad field is named; the two never disagree.
 """
 
-import json
-import math
-import re
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from steelyard.core.fields import MISSING, NULL_STRING, FieldSpec
+from steelyard.core.fields import NULL_STRING, FieldSpec
+from steelyard.core.json_text import (
+    BODY,
+    field_error,
+    holds_rows,
+    lax_object,
+    malformed,
+    may_repeat,
+    read_object,
+    refuse,
+    repeated_names,
+    repeats,
+    shown_raw,
+    split_rows,
+)
+from steelyard.core.values import BAD_JSON, ValueCheck, WrongValueError
 from steelyard.errors import InputError, nearest
 
-__all__ = ["RowDecoder", "field_type"]
+__all__ = ["BODY", "RowDecoder"]
+
+_LISTED_UNKNOWN = 20
+_LONGEST_NAME = 100
 
 Values = tuple[Any, ...]
-
-_LONGEST: Final = 100
-_NULL_BYTES: Final = NULL_STRING.encode()
-_ESCAPED: Final = re.compile(rb"\\u[fF][dD][dD]0")
-_MANY: Final = re.compile(rb'\s*\{\s*"rows"\s*:')
-_MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-
-def _bounds(field: FieldSpec) -> dict[str, Any]:
-    """Return msgspec's limits of a number; an int always has those of its representation."""
-    limits: dict[str, Any] = {}
-    low, high = field.int_bounds
-    if field.kind == "int":
-        lows = [low]
-        lows += [math.ceil(field.ge)] if field.ge is not None else []
-        lows += [math.floor(field.gt) + 1] if field.gt is not None else []
-        highs = [high]
-        highs += [math.floor(field.le)] if field.le is not None else []
-        highs += [math.ceil(field.lt) - 1] if field.lt is not None else []
-        limits = {"ge": max(lows), "le": min(highs)}
-    elif field.kind == "float":
-        # msgspec takes one bound a side; of two the tighter one counts.
-        if field.gt is not None and (field.ge is None or field.gt >= field.ge):
-            limits["gt"] = field.gt
-        elif field.ge is not None:
-            limits["ge"] = field.ge
-        if field.lt is not None and (field.le is None or field.lt <= field.le):
-            limits["lt"] = field.lt
-        elif field.le is not None:
-            limits["le"] = field.le
-    if field.multiple_of is not None:
-        limits["multiple_of"] = field.multiple_of
-    return limits
-
-
-def field_type(field: FieldSpec) -> Any:
-    """Return the msgspec type that checks one field."""
-    if field.choices is not None:
-        kind: Any = Literal[field.choices]
-    elif field.kind == "datetime":
-        kind = Annotated[datetime, msgspec.Meta(tz=field.aware)]
-    elif field.kind == "str":
-        text = {
-            name: getattr(field, name)
-            for name in ("min_length", "max_length", "pattern")
-            if getattr(field, name) is not None
-        }
-        kind = Annotated[str, msgspec.Meta(**text)] if text else str
-    else:
-        base: Any = {"int": int, "float": float, "bool": bool, "date": date}[field.kind]
-        limits = _bounds(field)
-        kind = Annotated[base, msgspec.Meta(**limits)] if limits else base
-    return kind | None if field.optional else kind
-
-
-def _expected(field: FieldSpec) -> str:
-    """Return what a field wants, in a person's words."""
-    words = {
-        "int": "an integer",
-        "float": "a finite number",
-        "bool": "true or false",
-        "str": "a string",
-        "date": "a date such as 2024-05-31",
-        "datetime": "a time such as 2024-05-31T12:00:00" + ("Z" if field.aware else ""),
-    }[field.kind]
-    if field.kind == "datetime":
-        words += " with its offset" if field.aware else " without offset"
-    if field.choices is not None:
-        shown = ", ".join(str(choice) for choice in field.choices[:20])
-        words = f"one of {shown}" + (", ..." if len(field.choices) > 20 else "")
-    limits = [
-        f"{sign} {getattr(field, name):g}"
-        for name, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))
-        if getattr(field, name) is not None
-    ]
-    if field.kind == "int" and not limits and field.choices is None:
-        low, high = field.int_bounds
-        limits = [f"between {low} and {high}"]
-    if field.multiple_of is not None:
-        limits.append(f"a multiple of {field.multiple_of:g}")
-    if field.min_length is not None:
-        limits.append(f"at least {field.min_length} characters")
-    if field.max_length is not None:
-        limits.append(f"at most {field.max_length} characters")
-    if field.pattern is not None:
-        limits.append(f"matching {field.pattern}")
-    return " ".join([words, " and ".join(limits)]).strip() + (" or null" if field.optional else "")
-
-
-def _bounded(value: Any) -> Any:
-    """Return what came, short enough to send back."""
-    if isinstance(value, str):
-        safe = value.encode("utf-8", "replace").decode()
-        return safe if len(safe) <= _LONGEST else safe[:_LONGEST] + "…"
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, int):
-        return value if abs(value) < 2**63 else str(value)[:_LONGEST]
-    return str(value)[:_LONGEST]
-
-
-class _Field:
-    """The slow check of one field, with the same type as the fast one."""
-
-    def __init__(self, spec: FieldSpec) -> None:
-        self.spec = spec
-        self.type = field_type(spec)
-        self.expected = _expected(spec)
-
-    def refused(self, name: str, got: Any) -> dict[str, Any]:
-        return {"field": name, "message": f"expected {self.expected}", "got": _bounded(got)}
-
-    def check(self, value: Any) -> Any:
-        """Return the checked value of a Python object; raise ValidationError."""
-        if isinstance(value, float) and not math.isfinite(value):
-            raise msgspec.ValidationError("not finite")
-        # A number without fraction is an integer, however it was written.
-        if self.spec.kind == "int" and isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, str) and (value == NULL_STRING or not _encodable(value)):
-            raise msgspec.ValidationError("a string that cannot be text")
-        return msgspec.convert(value, self.type)
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+Decoded = Values | list[Values | InputError]
 
 
 class RowDecoder:
-    """Checks rows against fields: JSON bytes of one row or several, or Python mappings.
+    """Checks rows against their fields; knows nothing but the `FieldSpec`s.
 
-    Good input gives the values in field order; everything else raises InputError with every bad
-    field.
+    Values come in the fields' order: int, float, bool, str, None, date, datetime (aware ones in
+    UTC). Unknown fields are refused unless `allow_unknown`, and then ignored.
 
-    >>> decoder = RowDecoder([FieldSpec("age", "int", ge=0), FieldSpec("plan", "str")])
-    >>> decoder.decode_one(b'{"plan": "pro", "age": 3}')
-    (3, 'pro')
-    >>> decoder.decode_one(b'{"age": -1}')
+    >>> decoder = RowDecoder([FieldSpec("age", "int", ge=0)], allow_unknown=False)
+    >>> decoder.decode_one(b'{"age": 31}')
+    (31,)
+    >>> decoder.decode_one(b'{"age": -1, "nmae": 2}')
     Traceback (most recent call last):
-    steelyard.errors.InputError: age: expected an integer >= 0, got -1; plan: is missing, got None
+        ...
+    steelyard.errors.InputError: age: expected an integer >= 0, got -1; nmae: unknown field, got 2
     """
 
-    def __init__(self, fields: Sequence[FieldSpec], *, allow_unknown: bool = False) -> None:
-        self._fields = {field.name: _Field(field) for field in fields}
-        self._allow_unknown = allow_unknown
-        row = msgspec.defstruct(
-            "Row",
-            [
-                (name, field.type)
-                if field.spec.required
-                else (name, field.type, field.spec.default)
-                for name, field in self._fields.items()
-            ],
-            kw_only=True,
-            forbid_unknown_fields=not allow_unknown,
-        )
-        rows = msgspec.defstruct("Rows", [("rows", list[row])], forbid_unknown_fields=True)  # type: ignore[valid-type]
-        self._one = msgspec.json.Decoder(row)
-        self._many = msgspec.json.Decoder(rows)
-        self._values = msgspec.structs.astuple
+    def __init__(self, fields: Sequence[FieldSpec], *, allow_unknown: bool) -> None:
+        self.fields = tuple(fields)
+        self.allow_unknown = allow_unknown
+        self._checks = tuple(ValueCheck(field) for field in self.fields)
+        self._places = {field.name: i for i, field in enumerate(self.fields)}
+        self._defaults = [
+            (i, _default(field)) for i, field in enumerate(self.fields) if not field.required
+        ]
+        self._finishes = [
+            (i, check.finish) for i, check in enumerate(self._checks) if check.finish is not None
+        ]
+        self._strings = [i for i, field in enumerate(self.fields) if field.kind == "str"]
+        row = self._struct()
+        self._row = msgspec.json.Decoder(row).decode
+        self._rows = _rows_decoder(row)
+        self._astuple = cast(Callable[[Any], Values], msgspec.structs.astuple)
 
-    @staticmethod
-    def holds_many(body: bytes) -> bool:
-        """Return whether a body is `{"rows": [...]}` rather than one row."""
-        return _MANY.match(body) is not None
+    def _struct(self) -> type[msgspec.Struct]:
+        """Return the row as msgspec checks it; names are our own, so that any field name is safe."""
+        members: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+        for i, check in enumerate(self._checks):
+            if check.field.required:
+                members.append((f"f{i}", check.type))
+            else:
+                members.append((f"f{i}", check.type | UnsetType, UNSET))
+        return msgspec.defstruct(
+            "_Row",
+            members,
+            rename={f"f{i}": field.name for i, field in enumerate(self.fields)},
+            forbid_unknown_fields=not self.allow_unknown,
+            kw_only=True,
+            gc=False,
+        )
+
+    def decode(self, body: bytes, *, max_rows: int | None = None) -> Decoded:
+        """Return the values of one row, or a list as `decode_many` does where the body holds rows.
+
+        Raises InputError.
+        """
+        if not self.allow_unknown:
+            values = self._decode_fast(body)  # stops at the first key where that is "rows"
+            if values is not None:
+                return values
+        if holds_rows(body):
+            return self.decode_many(body, max_rows=max_rows)
+        return self.decode_one(body)
 
     def decode_one(self, body: bytes) -> Values:
-        """Return the values of one row given as a JSON object."""
-        if _NULL_BYTES not in body and b"\\u" not in body:
-            try:
-                return self._values(self._one.decode(body))
-            except (msgspec.ValidationError, *_MALFORMED):
-                pass  # the slow check finds out what is wrong, and has the last word
-        return self._explain(body, "")
+        """Return the values of a row given as a JSON object.
 
-    def decode_many(self, body: bytes) -> list[Values]:
-        """Return the values of the rows in `{"rows": [...]}`; fields are named `rows.N.field`."""
-        if _NULL_BYTES not in body and not _ESCAPED.search(body):
-            try:
-                return [self._values(row) for row in self._many.decode(body).rows]
-            except (msgspec.ValidationError, *_MALFORMED):
-                pass
-        envelope = _objects(body, "body")
-        for name in envelope:
-            if name != "rows":
-                raise InputError([_unknown(name, ["rows"], _shown(envelope[name]))])
-        try:
-            rows = msgspec.json.decode(envelope["rows"], type=list[msgspec.Raw])
-        except (msgspec.ValidationError, *_MALFORMED):
-            got = _bounded(bytes(envelope["rows"]).decode("utf-8", "replace"))
-            raise InputError(
-                [{"field": "rows", "message": "expected a list of rows", "got": got}]
-            ) from None
-        values: list[Values] = []
-        errors: list[dict[str, Any]] = []
-        for i, raw in enumerate(rows):
-            try:
-                values.append(self._explain(bytes(raw), f"rows.{i}."))
-            except InputError as error:
-                errors += error.errors
-        if errors:
-            raise InputError(errors)
-        return values
+        Raises InputError, which lists every bad field; an error about the whole body names `body`.
+        """
+        values = self._decode_fast(body)
+        return self._decode_slow(body) if values is None else values
+
+    def decode_many(self, body: bytes, *, max_rows: int | None = None) -> list[Values | InputError]:
+        """Return the values of each row of `{"rows": [...]}`, or what is wrong with it.
+
+        Raises InputError where the body is not of that form or holds more than `max_rows` rows.
+        """
+        rows = self._decode_many_fast(body)
+        if rows is None:
+            return self._decode_many_slow(body, max_rows)
+        if max_rows is not None and len(rows) > max_rows:
+            refuse("rows", f"expected at most {max_rows} rows", len(rows))
+        return [*rows]
 
     def check_one(self, row: Mapping[str, Any]) -> Values:
-        """Return the values of one row given as a mapping of Python (or parsed JSON) values."""
-        return self._collect(dict(row), "", _Field.check, _bounded)
+        """Return the values of a row given as Python objects, by the same rules.
 
-    def _explain(self, body: bytes, prefix: str) -> Values:
+        Beside JSON's types, date, datetime and Decimal objects are read. Raises InputError.
+        """
+        return self._checked(row, lambda check, value: check.from_python(value))
+
+    def _decode_fast(self, body: bytes) -> Values | None:
+        """Return the values of a valid body; None where another look is needed."""
         try:
-            return self._collect(_objects(body, prefix[:-1] or "body"), prefix, _check_raw, _shown)
-        except InputError:
-            lenient = _lenient(body)
-            if lenient is not None:
-                # No JSON, but Python's reader knows what was meant (NaN, half of a surrogate pair):
-                # where a field is to blame, this names it.
-                self._collect(lenient, prefix, _Field.check, _bounded)
-            raise
+            values = self._astuple(self._row(body))
+        except BAD_JSON:
+            return None
+        present = len(values)
+        if self._defaults:
+            values, present = self._filled(values)
+        # No fewer colons than keys: as many as there are fields leaves none for a repeated key.
+        if body.count(b":") != present and may_repeat(body, present) and repeats(body):
+            return None
+        return self._finish(values, _may_hold_null(body))
 
-    def _collect(self, given: dict[str, Any], prefix: str, check: Any, shown: Any) -> Values:
-        """Check every field with `check`; return the values, or raise with all that is wrong."""
-        values: list[Any] = []
+    def _filled(self, values: Values) -> tuple[Values, int]:
+        """Return values with defaults in the places of absent fields, and how many were present."""
+        filled = list(values)
+        present = len(filled)
+        for i, default in self._defaults:
+            if filled[i] is UNSET:
+                filled[i] = default
+                present -= 1
+        return tuple(filled), present
+
+    def _finish(self, values: Values, may_hold_null: bool) -> Values | None:
+        if may_hold_null and any(values[i] == NULL_STRING for i in self._strings):
+            return None
+        if not self._finishes:
+            return values
+        finished = list(values)
+        try:
+            for i, finish in self._finishes:
+                finished[i] = finish(finished[i])
+        except (ValueError, OverflowError):
+            return None
+        return tuple(finished)
+
+    def _decode_many_fast(self, body: bytes) -> list[Values] | None:
+        # Rows of nothing but defaults could come in millions; the slow way stops at the limit.
+        if len(self._defaults) == len(self.fields):
+            return None
+        try:
+            rows = [self._filled(self._astuple(row)) for row in self._rows(body)]
+        except BAD_JSON:
+            return None
+        present = 1 + sum(count for _, count in rows)
+        if body.count(b":") != present and may_repeat(body, present):
+            return None
+        may_hold_null = _may_hold_null(body)
+        finished = [self._finish(row, may_hold_null) for row, _ in rows]
+        return None if None in finished else cast(list[Values], finished)
+
+    def _decode_many_slow(self, body: bytes, max_rows: int | None) -> list[Values | InputError]:
+        rows, trouble = split_rows(body, max_rows)
+        outcomes: list[Values | InputError] = []
+        for row in rows:
+            try:
+                outcomes.append(self.decode_one(row))
+            except InputError as error:
+                outcomes.append(error)
+        if trouble and not any(isinstance(outcome, InputError) for outcome in outcomes):
+            raise trouble
+        return outcomes
+
+    def _decode_slow(self, body: bytes) -> Values:
+        """Read the fields of an object one by one; list what is wrong with each."""
+        try:
+            row = read_object(body)
+        except BAD_JSON as error:
+            lax = lax_object(body)
+            if lax is not None:
+                self.check_one(lax)  # names the field that holds NaN or broken text
+            raise malformed(body, error) from None
+        repeated = repeated_names(body) if repeats(body) else ()
+        return self._checked(row, lambda check, raw: check.from_json(raw), repeated)
+
+    def _checked(
+        self,
+        row: Mapping[str, Any],
+        read: Callable[[ValueCheck, Any], Any],
+        repeated: Sequence[str] = (),
+    ) -> Values:
         errors: list[dict[str, Any]] = []
-        for name, field in self._fields.items():
-            if name in given:
-                value = given.pop(name)
-                try:
-                    values.append(check(field, value))
-                except (msgspec.ValidationError, *_MALFORMED):
-                    errors.append(field.refused(prefix + name, shown(value)))
-            elif field.spec.default is MISSING:
-                errors.append({"field": prefix + name, "message": "is missing", "got": None})
-            else:
-                values.append(field.spec.default)
-        if not self._allow_unknown:
-            errors += [
-                _unknown(name, self._fields, shown(value), prefix) for name, value in given.items()
-            ]
+        values: list[Any] = []
+        for check, field in zip(self._checks, self.fields, strict=True):
+            if field.name not in row:
+                values.append(_default(field))
+                if field.required:
+                    errors.append(field_error(field.name, f"{check.expected}; it is missing", None))
+                continue
+            try:
+                values.append(read(check, row[field.name]))
+            except WrongValueError as wrong:
+                errors.append(field_error(field.name, wrong.message, wrong.got))
+        if not self.allow_unknown:
+            errors += self._unknown(row)
+        for name in repeated[:_LISTED_UNKNOWN]:
+            errors.append(field_error(name, "expected once; the object repeats it", None))
         if errors:
             raise InputError(errors)
         return tuple(values)
 
-
-def _objects(body: bytes, what: str) -> dict[str, msgspec.Raw]:
-    """Return the members of a JSON object, each not yet read."""
-    try:
-        return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except msgspec.ValidationError:
-        problem = "expected a JSON object with the row's fields"
-    except RecursionError:
-        problem = "expected a JSON object, not one nested thousands deep"
-    except UnicodeDecodeError:
-        problem = "expected UTF-8 text"
-    except msgspec.DecodeError as error:
-        problem = f"expected JSON: {error}"
-    got = _bounded(body[: _LONGEST * 4].decode("utf-8", "replace"))
-    raise InputError([{"field": what, "message": problem, "got": got}])
+    def _unknown(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        names = [name for name in row if name not in self._places]
+        errors = []
+        for name in names[:_LISTED_UNKNOWN]:
+            guess = nearest(str(name), self._places) if len(str(name)) <= _LONGEST_NAME else ""
+            hint = f". {guess}" if guess.startswith("Did you mean") else ""
+            errors.append(field_error(name, f"unknown field{hint}", shown_raw(row[name])))
+        if len(names) > _LISTED_UNKNOWN:
+            more = len(names) - _LISTED_UNKNOWN
+            errors.append(field_error(BODY, f"and {more} more unknown fields", None))
+        return errors
 
 
-def _lenient(body: bytes) -> dict[str, Any] | None:
-    """Return the object that a body means where only Python's reader takes it as JSON."""
-    try:
-        msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except msgspec.DecodeError:
-        pass
-    except (UnicodeDecodeError, RecursionError):
-        return None
-    else:
-        return None
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+def _rows_decoder(row: type[msgspec.Struct]) -> Callable[[bytes], list[msgspec.Struct]]:
+    table: Any = msgspec.defstruct("_Rows", [("rows", list[row])], forbid_unknown_fields=True)  # type: ignore[valid-type]
+    decode = msgspec.json.Decoder(table).decode
+    return lambda body: cast(list[msgspec.Struct], decode(body).rows)
 
 
-def _check_raw(field: _Field, raw: msgspec.Raw) -> Any:
-    """Return the checked value of one JSON value."""
-    try:
-        value = msgspec.json.decode(raw, type=field.type)
-    except msgspec.ValidationError:
-        if field.spec.kind != "int":
-            raise
-        # The float form of an integer, which the compiled decoder does not take.
-        value = field.check(msgspec.json.decode(raw, type=float))
-    if isinstance(value, str) and value == NULL_STRING:
-        raise msgspec.ValidationError("the null of graphs")
-    return value
+def _may_hold_null(body: bytes) -> bool:
+    """Return whether `NULL_STRING` can stand in the body, raw or escaped."""
+    return not body.isascii() or b"\\" in body
 
 
-def _shown(raw: msgspec.Raw) -> Any:
-    try:
-        return _bounded(msgspec.json.decode(raw))
-    except (msgspec.ValidationError, *_MALFORMED):
-        return _bounded(bytes(raw).decode("utf-8", "replace"))
-
-
-def _unknown(
-    name: str, known: Mapping[str, Any] | Sequence[str], got: Any, prefix: str = ""
-) -> dict[str, Any]:
-    safe = _bounded(name)
-    message = f"is not a field of the row. {nearest(str(safe), known)}"
-    return {"field": f"{prefix}{safe}", "message": message, "got": _bounded(got)}
+def _default(field: FieldSpec) -> Any:
+    if field.kind == "float" and isinstance(field.default, int):
+        return float(field.default)
+    return field.default
