@@ -9,8 +9,8 @@ Parquet, by id. Writing needs nothing but the base install; Parquet needs the ex
     <state>/predictions/<model>/compacting/ the work of a compaction
 """
 
+from steelyard.core.ids import time_of, uuid7
 from steelyard.predictions.compact import Compaction, compact
-from steelyard.predictions.ids import time_of, uuid7
 from steelyard.predictions.query import parse_since, read
 from steelyard.predictions.record import Output, Record
 from steelyard.predictions.segment import Damage, SegmentReader, read_segment

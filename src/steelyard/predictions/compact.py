@@ -15,12 +15,12 @@ from time import time
 import msgspec
 
 from steelyard.core.files import atomic_write, fsync_dir, locked, sweep_aside
+from steelyard.core.ids import EPOCH, milliseconds_of
 from steelyard.errors import StoreError
-from steelyard.predictions.ids import EPOCH, milliseconds_of
 from steelyard.predictions.parquet import count_rows, write_parquet
-from steelyard.predictions.query import DAY_MS, Found, Span, sorted_segment
 from steelyard.predictions.record import earliest
 from steelyard.predictions.segment import NEW, Damage, start_of
+from steelyard.predictions.sources import DAY_MS, Found, Span, sorted_segment
 
 __all__ = ["Compaction", "compact"]
 

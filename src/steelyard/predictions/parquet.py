@@ -90,7 +90,7 @@ def first_and_last(path: Path) -> tuple[str, str] | None:
     return (first.item(), last.item()) if len(first) else None
 
 
-def read_parquet(path: Path, low: str, high: str) -> Iterator[tuple[str, Record]]:
+def read_parquet(path: Path, low: str, high: str, newest_first: bool = False) -> Iterator[Record]:
     """Give the records of a compacted file with `low <= id < high`, in the order of ids.
 
     Raises:
@@ -98,8 +98,8 @@ def read_parquet(path: Path, low: str, high: str) -> Iterator[tuple[str, Record]
     """
     ids = _polars().col("prediction_id")
     found = _rows_of(path).filter((ids >= low) & (ids < high)).collect()
-    for row in found.iter_rows(named=True):
-        yield row["prediction_id"], _record(row)
+    for row in (found.reverse() if newest_first else found).iter_rows(named=True):
+        yield _record(row)
 
 
 def _record(row: Mapping[str, Any]) -> Record:

@@ -16,8 +16,8 @@ from zlib import crc32
 
 import msgspec
 
+from steelyard.core.ids import is_uuid7, milliseconds_of
 from steelyard.errors import StoreError, UsageError
-from steelyard.predictions.ids import is_uuid7, milliseconds_of
 
 __all__ = ["Damage", "Header", "SegmentReader", "framed", "read_segment"]
 

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Literal, Self
 
 from steelyard.core.files import fsync_dir
+from steelyard.core.ids import uuid7
 from steelyard.errors import LogFullError, StoreError, UsageError
-from steelyard.predictions.ids import uuid7
 from steelyard.predictions.segment import FORMAT, NEW, Header, framed, header_line
 
 __all__ = ["PredictionWriter"]

@@ -12,9 +12,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from steelyard.core.ids import floor_of
 from steelyard.errors import StoreError, UsageError
 from steelyard.predictions import Compaction, PredictionWriter, compact, read, read_segment, time_of
-from steelyard.predictions.ids import floor_of
 from steelyard.predictions.segment import FORMAT, Header, framed, header_line
 
 DAY = 86_400_000

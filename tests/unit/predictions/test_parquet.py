@@ -57,7 +57,7 @@ def test_records_come_back_equal(
 ) -> None:
     path = tmp_path_factory.mktemp("table") / "one.parquet"
     records = _written(path, [make_payload(**one) for one in several])
-    found = [record for _, record in read_parquet(path, "", "g")]
+    found = list(read_parquet(path, "", "g"))
     assert found == records
     assert repr(found) == repr(records)
 
@@ -90,7 +90,9 @@ def test_a_range_of_ids_is_read(tmp_path: Path, make_payload) -> None:
     ids = [uuid7() for _ in range(40)]
     _written(path, [make_payload(one) for one in ids])
     assert first_and_last(path) == (ids[0], ids[-1])
-    assert [one for one, _ in read_parquet(path, ids[10], ids[20])] == ids[10:20]
+    assert [one.prediction_id for one in read_parquet(path, ids[10], ids[20])] == ids[10:20]
+    newest = read_parquet(path, ids[10], ids[20], newest_first=True)
+    assert [one.prediction_id for one in newest] == ids[19:9:-1]
 
 
 def test_a_file_without_records_has_no_ends(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Reading gives every record once, in the order of ids, from whatever holds it."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta, timezone
@@ -9,18 +10,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from steelyard.core.ids import EPOCH, floor_of
 from steelyard.errors import UsageError
 from steelyard.predictions import (
     Damage,
     PredictionWriter,
     compact,
     parse_since,
-    query,
     read,
+    sources,
     time_of,
     uuid7,
 )
-from steelyard.predictions.ids import EPOCH, floor_of
 from steelyard.predictions.segment import FORMAT, Header, framed, header_line
 
 HOUR = 3_600_000
@@ -88,6 +89,8 @@ def test_the_order_is_that_of_ids_and_doubles_count_once(
     since, until = (EPOCH + timedelta(milliseconds=START + one) for one in (low, high))
     expected = [one for one in sorted(written) if since <= time_of(one) < until]
     assert _ids(folder, since=since, until=until) == expected
+    assert _ids(folder, since=since, until=until, newest_first=True) == expected[::-1]
+    assert _ids(folder, newest_first=True, limit=3) == sorted(written)[-1:-4:-1]
     for one in written:
         assert _ids(folder, prediction_id=one) == [one]
 
@@ -108,9 +111,9 @@ def test_segments_of_other_times_are_not_opened(
 ) -> None:
     paths = [put(START + hour * HOUR, [_id(START + hour * HOUR)]) for hour in range(8)]
     opened: list[Path] = []
-    read_segment = query.read_segment
+    read_segment = sources.read_segment
     monkeypatch.setattr(
-        query, "read_segment", lambda path: opened.append(path) or read_segment(path)
+        sources, "read_segment", lambda path: opened.append(path) or read_segment(path)
     )
     since = EPOCH + timedelta(milliseconds=START + 4 * HOUR + HOUR // 2)
     until = since + timedelta(hours=1)
@@ -127,13 +130,43 @@ def test_segments_are_opened_as_their_time_comes(
     for hour in range(8):
         put(START + hour * HOUR, [_id(START + hour * HOUR)])
     opened: list[Path] = []
-    read_segment = query.read_segment
+    read_segment = sources.read_segment
     monkeypatch.setattr(
-        query, "read_segment", lambda path: opened.append(path) or read_segment(path)
+        sources, "read_segment", lambda path: opened.append(path) or read_segment(path)
     )
     records = read(tmp_path)
     next(records)
     assert len(opened) <= 2
+
+
+def test_the_latest_are_found_without_opening_what_is_older(
+    tmp_path: Path, put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = []
+    for minute in range(0, 60, 15):
+        started = START + minute * 60_000
+        paths.append(put(started, [_id(started + one) for one in range(5)]))
+        os.utime(paths[-1], (started / 1000, started / 1000))
+    opened: list[Path] = []
+    read_segment = sources.read_segment
+    monkeypatch.setattr(
+        sources, "read_segment", lambda path: opened.append(path) or read_segment(path)
+    )
+    late = START + 45 * 60_000
+    found = _ids(tmp_path, newest_first=True, limit=3)
+    assert found == [_id(late + 4), _id(late + 3), _id(late + 2)]
+    assert opened == paths[3:]
+    opened.clear()
+    assert _ids(tmp_path, since=time_of(_id(late))) == [_id(late + one) for one in range(5)]
+    assert opened == paths[3:]
+
+
+def test_a_clock_that_was_set_back_hides_nothing(tmp_path: Path, put) -> None:
+    ids = [_id(START + 40 * 60_000 + one) for one in range(5)]
+    path = put(START + 40 * 60_000, ids)
+    os.utime(path, (START / 1000, START / 1000))
+    assert _ids(tmp_path, since=time_of(ids[0])) == ids
+    assert _ids(tmp_path, newest_first=True) == ids[::-1]
 
 
 def test_a_record_that_came_hours_late_is_found(tmp_path: Path, put) -> None:
@@ -187,15 +220,18 @@ def test_other_files_in_the_folder_are_left_alone(tmp_path: Path, put) -> None:
     assert _ids(tmp_path) == [_id(START)]
 
 
-def test_a_reader_goes_on_where_compaction_overtakes_it(tmp_path: Path, put) -> None:
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_reader_goes_on_where_compaction_overtakes_it(
+    tmp_path: Path, put, newest_first: bool
+) -> None:
     ids = [_id(START + hour * HOUR + one) for hour in range(5) for one in range(3)]
     for hour in range(5):
         put(START + hour * HOUR, ids[3 * hour : 3 * hour + 3])
-    records = read(tmp_path)
+    records = read(tmp_path, newest_first=newest_first)
     found = [next(records).prediction_id for _ in range(4)]
     assert compact(tmp_path).segments == 5
     found += [record.prediction_id for record in records]
-    assert found == ids
+    assert found == (ids[::-1] if newest_first else ids)
 
 
 def test_a_segment_that_cannot_be_opened_is_an_error_not_a_circle(tmp_path: Path, put) -> None:
@@ -214,6 +250,7 @@ def test_segments_and_parquet_are_one_log(tmp_path: Path, put) -> None:
     everything = sorted(old + new)
     assert _ids(tmp_path) == everything
     assert _ids(tmp_path, since=time_of(everything[50]), limit=60) == everything[50:110]
+    assert _ids(tmp_path, newest_first=True, limit=60) == everything[:-61:-1]
     assert _ids(tmp_path, prediction_id=old[7]) == [old[7]]
     assert _ids(tmp_path, prediction_id=new[7]) == [new[7]]
 

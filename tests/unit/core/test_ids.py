@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steelyard.errors import UsageError
-from steelyard.predictions import ids
+from steelyard.core import ids
 
 
 def test_ids_are_canonical_uuids_of_version_7() -> None:
@@ -74,7 +74,7 @@ def test_threads_get_different_and_ascending_ids() -> None:
 # is held by a thread that the child does not have.
 _FORK = """
 import os, threading
-from steelyard.predictions import ids
+from steelyard.core import ids
 ids.time_ns = lambda: 1_790_000_000_000_000_000
 ids.uuid7()
 held = ids._series._lock

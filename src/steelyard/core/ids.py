@@ -10,7 +10,7 @@ from time import time_ns
 
 from steelyard.errors import UsageError
 
-__all__ = ["floor_of", "is_uuid7", "milliseconds_of", "time_of", "uuid7"]
+__all__ = ["floor_of", "is_uuid7", "milliseconds_of", "number_of", "time_of", "uuid7"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SHAPE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -92,6 +92,15 @@ def is_uuid7(text: str) -> bool:
 def milliseconds_of(prediction_id: str) -> int:
     """Return the milliseconds since 1970 that a valid UUIDv7 carries."""
     return int(prediction_id[:8] + prediction_id[9:13], 16)
+
+
+def number_of(text: str) -> int:
+    """Return an id, or a floor, as a number of 128 bits in the same order.
+
+    >>> number_of(floor_of(1)) == 1 << 80
+    True
+    """
+    return int(text.replace("-", "").ljust(32, "0"), 16)
 
 
 def floor_of(milliseconds: int) -> str:
