@@ -1,0 +1,1 @@
+"""From a source to labelled, split columns with every row accounted for."""
