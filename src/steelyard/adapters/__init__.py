@@ -1,0 +1,1 @@
+"""One folder a system; each file bears the name of the port that it implements."""
