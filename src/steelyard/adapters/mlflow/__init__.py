@@ -1,0 +1,1 @@
+"""MLflow as the tracker: runs, models, versions and aliases, mirrored from the ledger."""
