@@ -178,9 +178,10 @@ def _compile_int(field: FieldSpec) -> tuple[Any, Callable[[Any], Any] | None]:
         high = min(high, math.floor(field.le))
     if field.lt is not None:
         high = min(high, math.ceil(field.lt) - 1)
-    choices = frozenset(c for c in field.choices or () if isinstance(c, int))
-    if choices:
-        low, high = max(low, min(choices)), min(high, max(choices))
+    # Only choices within the limits count: what lies between them must not fill their number up.
+    choices = frozenset(c for c in field.choices or () if isinstance(c, int) and low <= c <= high)
+    if field.choices is not None:
+        low, high = (min(choices), max(choices)) if choices else (1, 0)
     if low > high:
         low, high = 1, 0  # nothing can be right; the bounds themselves may not fit into 64 bits
     step = field.multiple_of

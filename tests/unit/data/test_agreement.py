@@ -142,6 +142,7 @@ LITERALS = st.one_of(
 @example(FieldSpec("a", "int"), "1e18")
 @example(FieldSpec("a", "int", optional=True), "9007199254740993")
 @example(FieldSpec("a", "float"), "1e400")
+@example(FieldSpec("a", "int", choices=(1, 5, 9), le=3), "2")
 def test_text_is_the_literal_that_a_request_would_hold(field: FieldSpec, literal: str) -> None:
     checked = check(pl.DataFrame({"a": [literal]}), [field], text=True)
     if field.kind == "bool":  # a CSV may also say True, False, 1 and 0

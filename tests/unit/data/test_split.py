@@ -1,5 +1,6 @@
 """Splits: two parts that cover the rows, the same everywhere, by the rule that was declared."""
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -140,7 +141,10 @@ def test_a_group_s_place_is_the_same_in_every_process_and_among_other_rows() -> 
         "print(split(p, GroupSplit('g', 0.3), 'regression')[1].rows.tolist())\n"
     )
     other = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=True, env={"PYTHONHASHSEED": "7"}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
     )
     group = objects([*range(40), *range(100, 130)])
     _, held_out = split(
