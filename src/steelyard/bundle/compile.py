@@ -8,6 +8,7 @@ import onnx
 
 from steelyard.bundle.format import seal
 from steelyard.bundle.graph import Recipe, canonical_graph, feature_names, packed_graph
+from steelyard.bundle.normal_form import normal_form
 from steelyard.bundle.predictor import Predictor
 from steelyard.core.definition import Model
 from steelyard.core.hashing import canonical_json
@@ -17,7 +18,7 @@ __all__ = ["compile_bundle", "seal_bundle"]
 
 def _onnx_bytes(model: onnx.ModelProto) -> bytes:
     onnx.checker.check_model(model)
-    data: bytes = model.SerializeToString(deterministic=True)
+    data: bytes = normal_form(model).SerializeToString(deterministic=True)
     return data
 
 

@@ -1,5 +1,6 @@
 """`steelyard run`: from a definition to a verified, registered and promoted version."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -22,6 +23,9 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Train, judge, register and promote a model."""
+    # Threads that wait by spinning take the processor from those they wait for, where other work
+    # shares the machine; libraries read this when they are loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from steelyard.core.loading import load_definition
     from steelyard.flow.training import train_model
 

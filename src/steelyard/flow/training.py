@@ -1,7 +1,7 @@
 """The story of a training run: data, train, compile, judge, register, promote."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +9,15 @@ from steelyard.core.config import Config
 from steelyard.core.definition import Model
 from steelyard.core.files import scratch_folder
 from steelyard.core.person import current_user
+from steelyard.core.ports import RunRecord
 from steelyard.core.records import Verdict, Version
 from steelyard.core.reference import CHAMPION, Reference
-from steelyard.flow.building import build, read_table
-from steelyard.flow.judging import judge_bundle, measured
+from steelyard.flow.building import Table, build, read_table
+from steelyard.flow.judging import TRAIN_ROWS, judge_bundle, measured, train_rows
 from steelyard.flow.records import documents_of, provenance_of
 from steelyard.flow.stores import open_ledger
-from steelyard.flow.tracking import mirror_alias, record_run, warm_up
+from steelyard.flow.tracking import mirror_alias, mirror_version, record_run, warm_up
+from steelyard.validate.plots import plots
 
 __all__ = ["TrainingRun", "train_model"]
 
@@ -58,7 +60,7 @@ def train_model(
     cannot be used at all.
     """
     started = time.perf_counter()
-    warm_up()
+    warm_up(config)
     ledger = open_ledger(config)
     with scratch_folder(config.state / "candidates") as scratch:
         on_stage("Read and check the data, compute row features")
@@ -69,11 +71,9 @@ def train_model(
 
         on_stage("Judge")
         provenance = provenance_of(definition, table)
-        verdict, candidate = judge_bundle(
-            definition, table, built, provenance, ledger, scratch, on_stage
-        )
+        verdict, candidate = judge_bundle(definition, table, built, provenance, ledger, on_stage)
 
-        on_stage("Record the run")
+        on_stage("Register")
         metrics = measured(candidate)
         documents = documents_of(definition, provenance, verdict, metrics)
         version = ledger.register(
@@ -82,10 +82,25 @@ def train_model(
             bundle_hash=built.bundle,
             provenance=provenance,
             verdict=verdict,
-            documents=documents,
+            documents={**documents, TRAIN_ROWS: train_rows(table.train)},
             by=current_user(),
         )
-        run = record_run(candidate, verdict, version, metrics, documents, config)
+
+    on_stage("Record the run in MLflow")
+    run = record_run(
+        RunRecord(
+            model=definition.name,
+            params={**_params(definition), **definition.params},
+            metrics=metrics,
+            tags=_tags(table, provenance),
+            verdict=verdict,
+            bundle=ledger.bundle_folder(version),
+            plots=plots(candidate),
+            documents=documents,
+        ),
+        config,
+    )
+    mirror_version(run, version, config)
 
     promoted = verdict.passed and promote
     if promoted:
@@ -95,3 +110,17 @@ def train_model(
         mirror_alias(version, CHAMPION, config)
     seconds = time.perf_counter() - started
     return TrainingRun(version, verdict, table.dataset.snapshot.id, promoted, seconds, run)
+
+
+def _params(definition: Model) -> dict[str, Any]:
+    """Return the estimator's own parameters, as tracking shows them."""
+    params = definition.estimator.get_params(deep=False)
+    return {"estimator": type(definition.estimator).__name__, **params}
+
+
+def _tags(table: Table, provenance: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "snapshot": table.dataset.snapshot.id,
+        "code": provenance["definition"]["sha256"],
+        "lock": provenance["lock"],
+    }

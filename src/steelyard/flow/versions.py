@@ -58,9 +58,21 @@ def show_version(ref: str, config: Config) -> dict[str, Any]:
         "row": json.loads((folder / "schema.json").read_bytes()),
         "verdict": ledger.verdict(version).document(),
         "provenance": ledger.provenance(version),
-        "ledger": list(ledger.history(version.model)),
+        "ledger": [
+            {**event, "what": _told(event)} for event in ledger.history(version.model)
+        ],
         "folder": str(folder),
     }
+
+
+def _told(event: Mapping[str, Any]) -> str:
+    """Return a ledger event as a sentence."""
+    if event["kind"] == "alias":
+        before = "" if event["from"] is None else f" from {event['from']}"
+        reason = f": {event['reason']}" if event["reason"] else ""
+        return f"{event['alias']} moved{before} to {event['to']}{reason}"
+    verdict = "passed" if event["passed"] else "refused"
+    return f"version {event['number']} registered, {verdict}"
 
 
 def verify_version(ref: str, config: Config) -> dict[str, Any]:

@@ -86,13 +86,13 @@ class Front:
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: list[tuple[bytes, bytes]] = []
         try:
-            body = await self._body(scope, receive)
-            answer, status, headers = self.endpoint.answer(body), 200, []
+            answer, status = self.endpoint.answer(await self._body(scope, receive)), 200
         except InputError as error:
-            answer, status, headers = msgspec.json.encode({"errors": error.errors}), 422, []
-        except _BodyTooLargeError as error:
-            message = str(error) or f"at most {self.max_bytes} bytes are taken at once"
+            answer, status = msgspec.json.encode({"errors": error.errors}), 422
+        except _BodyTooLargeError:
+            message = f"at most {self.max_bytes} bytes are taken at once"
             # The rest of a large body is not read; the connection cannot be used again.
             answer, status, headers = problem(message), 413, [(b"connection", b"close")]
         except (LogFullError, NotFiniteError) as error:

@@ -68,7 +68,9 @@ class LoadedVersion:
         self._verbatim = len(self._public) == len(predictor.fields) and not (
             predictor.allow_unknown or any(not field.required for field in predictor.fields)
         )
-        self._labels = {label: encode(label).decode() for label in predictor.classes or ()}
+        self._labels: dict[Any, str] = {
+            label: encode(label).decode() for label in predictor.classes or ()
+        }
         name = encode(predictor.model).decode()
         probabilities = ""
         if predictor.classes is not None:
