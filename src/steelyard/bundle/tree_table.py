@@ -105,7 +105,7 @@ def join(tables: Sequence[TreeTable]) -> TreeTable:
     leaves = np.cumsum([0] + [len(t.leaf_value) for t in tables])
 
     def moved(children: Ints, i: int) -> Ints:
-        return np.where(children >= 0, children + splits[i], children - leaves[i])
+        return (children + np.where(children >= 0, splits[i], -leaves[i])).astype(np.int64)
 
     counted = list(enumerate(tables))
     return TreeTable(

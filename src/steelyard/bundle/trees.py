@@ -42,7 +42,7 @@ def round_down(threshold: Floats) -> npt.NDArray[np.float32]:
     """
     with np.errstate(over="ignore"):
         near = threshold.astype(np.float32)
-    below = np.nextafter(near, np.float32(-np.inf))
+        below = np.nextafter(near, np.float32(-np.inf))
     return np.where(near.astype(np.float64) > threshold, below, near)
 
 
