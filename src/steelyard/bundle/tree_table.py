@@ -105,7 +105,8 @@ def join(tables: Sequence[TreeTable]) -> TreeTable:
     leaves = np.cumsum([0] + [len(t.leaf_value) for t in tables])
 
     def moved(children: Ints, i: int) -> Ints:
-        return (children + np.where(children >= 0, splits[i], -leaves[i])).astype(np.int64)
+        found: Ints = children + np.where(children >= 0, splits[i], -leaves[i])
+        return found
 
     counted = list(enumerate(tables))
     return TreeTable(
