@@ -23,7 +23,7 @@ class Store(Protocol):
         """Return the bytes; NotFoundError where there are none."""
 
     def list(self, prefix: str) -> Sequence[str]:
-        """Return the keys below a prefix, sorted."""
+        """Return the keys one level below a prefix ("" for the top), sorted."""
 
     def put_folder(self, key: str, folder: Path) -> None:
         """Keep a folder of files whole under a content-addressed key; a second time is no copy."""

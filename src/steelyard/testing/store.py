@@ -1,4 +1,6 @@
-"""What every `core.ports.Store` must do. Subclass it in a test module and say how one is made:
+"""What every `core.ports.Store` must do, as tests.
+
+Subclass the suite in a test module and say how a store is made:
 
     class TestMyStore(StoreConformance):
         @pytest.fixture

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from steelyard.core.files import atomic_folder
 from steelyard.core.hashing import canonical_json, hash_bytes
@@ -141,7 +141,7 @@ class ObjectStore:
         except ValueError:
             listing = None
         listing = listing if isinstance(listing, dict) else {}
-        files = listing.get("files")
+        files: Any = listing.get("files")
         # Names become paths on this machine: none may lead out of the folder.
         good = isinstance(files, dict) and all(
             name
