@@ -1,21 +1,28 @@
 """Steelyard: one definition per model, one compiled artifact, nothing unproven in production."""
 
-from steelyard.core.definition import Constant, Model, param, row_features
-from steelyard.core.gates import (
-    AtLeast,
-    AtMost,
-    Baseline,
-    Champion,
-    Latency,
-    Leakage,
-    Schema,
-    SlicesAtLeast,
-    SlicesAtMost,
-    waive,
-)
-from steelyard.core.schema import Field, Row
-from steelyard.core.sources import Csv, Parquet, Python, Sql
-from steelyard.core.splits import ColumnSplit, GroupSplit, Stratified, TimeSplit
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+# A command line and a server import the package without defining a model; pydantic, which only
+# definitions need, would be most of their start. So names are fetched when they are first used.
+if TYPE_CHECKING:
+    from steelyard.core.definition import Constant, Model, param, row_features
+    from steelyard.core.gates import (
+        AtLeast,
+        AtMost,
+        Baseline,
+        Champion,
+        Latency,
+        Leakage,
+        Schema,
+        SlicesAtLeast,
+        SlicesAtMost,
+        waive,
+    )
+    from steelyard.core.schema import Field, Row
+    from steelyard.core.sources import Csv, Parquet, Python, Sql
+    from steelyard.core.splits import ColumnSplit, GroupSplit, Stratified, TimeSplit
 
 __all__ = [
     "AtLeast",
@@ -44,3 +51,36 @@ __all__ = [
     "waive",
 ]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "definition": ("Constant", "Model", "param", "row_features"),
+    "gates": (
+        "AtLeast",
+        "AtMost",
+        "Baseline",
+        "Champion",
+        "Latency",
+        "Leakage",
+        "Schema",
+        "SlicesAtLeast",
+        "SlicesAtMost",
+        "waive",
+    ),
+    "schema": ("Field", "Row"),
+    "sources": ("Csv", "Parquet", "Python", "Sql"),
+    "splits": ("ColumnSplit", "GroupSplit", "Stratified", "TimeSplit"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(f"steelyard.core.{home}"), name)
+            globals()[name] = value
+            return value
+    message = f"module 'steelyard' has no attribute {name!r}"
+    raise AttributeError(message, name=name, obj=sys.modules[__name__])
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -3,16 +3,18 @@
 import csv
 import io
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from steelyard.bundle.predictor import Predictor
+from steelyard.bundle.predictor import Answer, Predictor
 from steelyard.core.answers import answer_document
 from steelyard.core.config import Config
 from steelyard.core.fields import FieldSpec
 from steelyard.core.ids import uuid7
+from steelyard.core.records import Version
 from steelyard.errors import DataError, InputError, UsageError
 from steelyard.flow.stores import resolved
 
@@ -44,9 +46,18 @@ def predict_file(ref: str, file: str, config: Config) -> list[dict[str, Any]]:
     return [
         {"error": row.errors}
         if isinstance(row, InputError)
-        else answer_document(next(answers), predictor.classes, uuid7(), version)
+        else _answered(next(answers), predictor, version)
         for row in checked
     ]
+
+
+def _answered(answer: Answer, predictor: Predictor, version: Version) -> dict[str, Any]:
+    prediction, scores = answer
+    numbers = [prediction] if scores is None else scores
+    if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+        message = "the model's answer is not finite"
+        return {"error": [{"field": "prediction", "message": message, "got": str(numbers)}]}
+    return answer_document(answer, predictor.classes, uuid7(), version)
 
 
 def _rows(file: str, fields: tuple[FieldSpec, ...]) -> Iterator[Any]:
