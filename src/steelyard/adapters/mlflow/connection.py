@@ -19,7 +19,7 @@ from steelyard.errors import StoreError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["Connection", "load"]
+__all__ = ["Connection"]
 
 _SQLITE: Final = "sqlite:///"
 _PORTS: Final = {"http": 80, "https": 443}
@@ -81,7 +81,7 @@ class Connection:
         """Give the client; what goes wrong inside becomes a StoreError that says what to do next."""
         try:
             _knock(self.uri)
-            load(embedded=self.artifacts is not None)
+            _load(embedded=self.artifacts is not None)
         except ImportError as error:
             raise StoreError(
                 f"MLflow cannot {what}: it is not installed ({error}).",
@@ -150,7 +150,7 @@ class Connection:
             fsync_dir(path.parent)
 
 
-def load(*, embedded: bool) -> None:
+def _load(*, embedded: bool) -> None:
     """Import what recording needs, quietly; the first time it takes seconds."""
     _quiet()
     importlib.import_module("mlflow")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from steelyard.adapters.mlflow.connection import Connection, load
+from steelyard.adapters.mlflow.connection import Connection
 from steelyard.adapters.mlflow.entries import (
     PREFIX,
     artifacts_of,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["MlflowTracker", "warm"]
+__all__ = ["MlflowTracker"]
 
 _FOLDER: Final = f"{PREFIX}folder"
 _KIND: Final = {"mlflow.experimentKind": "custom_model_development"}
@@ -108,7 +108,7 @@ class MlflowTracker:
             if known is None:
                 raise StoreError(
                     f"MLflow has no {version.reference} to which {alias} could move.",
-                    fix="Bring MLflow up to date: steelyard doctor --fix",
+                    fix="Run its definition again: the same version is then recorded.",
                 )
             client.set_registered_model_alias(known.name, alias, known.version)
 
@@ -211,18 +211,6 @@ class MlflowTracker:
         # Where this fails too, the error that led here is the one to tell.
         with suppress(MlflowException, OSError):
             client.set_terminated(run, "FAILED")
-
-
-def warm(tracker: MlflowTracker | None = None) -> None:
-    """Import MLflow, in a thread if need be, and open the tracker's store where one is given.
-
-    What fails here is told when a tracker is really used.
-    """
-    with suppress(StoreError, ImportError):
-        if tracker is None:
-            load(embedded=True)
-        else:
-            tracker.warm()
 
 
 def _link(location: str, bundle: Path) -> None:
