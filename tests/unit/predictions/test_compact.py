@@ -1,5 +1,6 @@
 """Compaction loses nothing and doubles nothing, also when it is killed or everybody is at work."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import threading
 import time as clock
 from datetime import timedelta
 from pathlib import Path
+from typing import IO
 
 import polars as pl
 import pytest
@@ -166,6 +168,21 @@ def test_writers_that_come_and_go_without_a_record_disturb_nothing(tmp_path: Pat
     finally:
         stop.set()
         visitor.join()
+
+
+def test_a_segment_that_its_writer_removes_meanwhile_is_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _segment(tmp_path, _id(START), [])
+    flock = fcntl.flock
+
+    def removed_before(file: IO[bytes], operation: int) -> None:
+        if operation & fcntl.LOCK_NB:
+            path.unlink()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", removed_before)
+    assert compact(tmp_path) == Compaction()
 
 
 def test_another_format_stops_it_and_loses_nothing(tmp_path: Path, make_payload) -> None:

@@ -1,5 +1,6 @@
 """Reading gives every record once, in the order of ids, from whatever holds it."""
 
+import fcntl
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -7,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from steelyard.core.ids import EPOCH, floor_of
@@ -67,6 +68,7 @@ def test_what_a_writer_wrote_is_read_while_it_writes(tmp_path: Path, make_payloa
         assert records[0].key == "C-17"
 
 
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_the_order_is_that_of_ids_and_doubles_count_once(
     tmp_path_factory: pytest.TempPathFactory, make_payload, data: st.DataObject
@@ -209,6 +211,20 @@ def test_damage_is_told_and_the_rest_read(
     assert _ids(tmp_path) == ids[:2]
     assert len(caplog.records) == 4
     assert str(path) in caplog.text
+
+
+def test_damage_is_told_once_though_the_reader_starts_anew(tmp_path: Path, put) -> None:
+    living = put(START, [_id(START), _id(START + 1)], tail=b"corrupt\n")
+    put(START + HOUR // 2, [_id(START + HOUR // 2)])
+    told: list[Damage] = []
+    with living.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        records = read(tmp_path, on_damage=told.append)
+        found = [next(records).prediction_id]
+        assert compact(tmp_path).segments == 1
+        found += [record.prediction_id for record in records]
+    assert found == [_id(START), _id(START + 1), _id(START + HOUR // 2)]
+    assert [one.path for one in told] == [living]
 
 
 def test_other_files_in_the_folder_are_left_alone(tmp_path: Path, put) -> None:

@@ -27,6 +27,7 @@ def _frames(records: list[bytes]) -> list[bytes]:
     return [framed(record) for record in records]
 
 
+@settings(deadline=None)
 @given(records=payloads)
 def test_what_is_framed_is_read(path: Path, records: list[bytes]) -> None:
     path.write_bytes(HEADER + b"".join(_frames(records)))
@@ -77,6 +78,7 @@ def test_a_torn_header_leaves_no_record(path: Path, kept: int) -> None:
     assert (reader.header, reader.dropped_bytes) == (None, kept)
 
 
+@settings(deadline=None)
 @given(records=payloads, cut=st.floats(0, 1))
 def test_any_cut_keeps_every_record_before_it(path: Path, records: list[bytes], cut: float) -> None:
     frames = _frames(records)
@@ -128,7 +130,7 @@ def test_a_flipped_bit_in_the_header_costs_no_record(path: Path) -> None:
         assert [one.reason for one in reader.damage][:1] == ["corrupt"]
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(records=payloads, data=st.data(), junk=st.binary(min_size=1, max_size=30))
 def test_overwritten_bytes_never_cost_a_record_that_they_do_not_touch(
     path: Path, records: list[bytes], data: st.DataObject, junk: bytes

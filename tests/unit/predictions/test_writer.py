@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steelyard.errors import LogFullError, StoreError, UsageError
@@ -30,6 +30,7 @@ def _logged(folder: Path) -> list[bytes]:
     return [payload for path in _segments(folder) for payload in read_segment(path)]
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     batches=st.lists(
         st.lists(st.binary(max_size=90).map(lambda raw: raw.replace(b"\n", b"")), max_size=4)
