@@ -66,7 +66,7 @@ def _manifest(folder: Path, expected: str | None) -> Mapping[str, Any]:
     except ValueError:
         manifest = None
     files = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(files, dict) or manifest["format"] != _FORMAT:
+    if not isinstance(files, dict) or manifest.get("format") != _FORMAT:
         raise IntegrityError(
             f"{MANIFEST} in {folder} is not a manifest of format {_FORMAT}.",
             fix="The bundle is damaged; restore it or run again.",

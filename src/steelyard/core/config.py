@@ -11,8 +11,11 @@ __all__ = ["Config"]
 class Config:
     """Places of one working folder. `STEELYARD_STATE` moves them all.
 
-    >>> Config(Path("s")).store.as_posix()
-    's/store'
+    `STEELYARD_STORE` names an object store (`s3://bucket/prefix`, `gs://`, `az://`) for bundles and
+    the ledger instead.
+
+    >>> Config(Path("s")).snapshots.as_posix()
+    's/snapshots'
     """
 
     state: Path
@@ -23,9 +26,14 @@ class Config:
         return cls(Path(os.environ.get("STEELYARD_STATE", ".steelyard")).absolute())
 
     @property
-    def store(self) -> Path:
-        """Bundles and the ledger."""
-        return self.state / "store"
+    def store(self) -> str:
+        """Bundles and the ledger: a folder, or the URL of an object store."""
+        return os.environ.get("STEELYARD_STORE") or str(self.state / "store")
+
+    @property
+    def cache(self) -> Path:
+        """Local copies of bundles that an object store keeps."""
+        return self.state / "cache"
 
     @property
     def snapshots(self) -> Path:

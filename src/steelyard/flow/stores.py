@@ -2,18 +2,27 @@
 
 from pathlib import Path
 
+from steelyard.adapters.objectstore.store import ObjectStore
 from steelyard.core.config import Config
+from steelyard.core.ports import Store
 from steelyard.core.records import Version
 from steelyard.core.reference import Reference
 from steelyard.registry.ledger import Ledger
 from steelyard.registry.store import FolderStore
 
-__all__ = ["open_ledger", "resolved"]
+__all__ = ["open_ledger", "open_store", "resolved"]
 
 
 def open_ledger(config: Config) -> Ledger:
     """Return the ledger of a working folder."""
-    return Ledger(FolderStore(config.store))
+    return Ledger(open_store(config))
+
+
+def open_store(config: Config) -> Store:
+    """Return the store of bundles and the ledger: a folder, or an object store named by its URL."""
+    if "://" in config.store:
+        return ObjectStore(config.store, config.cache)
+    return FolderStore(Path(config.store))
 
 
 def resolved(ref: str, config: Config) -> tuple[Ledger, Version, Path]:
