@@ -74,7 +74,7 @@ def test_threads_get_different_and_ascending_ids() -> None:
 # The clock stands still, so that only the forgetting can make the child's ids differ; the lock
 # is held by a thread that the child does not have.
 _FORK = """
-import os, threading
+import os, signal
 from steelyard.core import ids
 ids.time_ns = lambda: 1_790_000_000_000_000_000
 ids.uuid7()
@@ -83,6 +83,7 @@ held.acquire()
 reading, writing = os.pipe()
 child = os.fork()
 if not child:
+    signal.alarm(10)
     os.write(writing, " ".join(ids.uuid7() for _ in range(300)).encode())
     os._exit(0)
 os.close(writing)

@@ -505,7 +505,7 @@ def test_kill_9_costs_no_acknowledged_record(tmp_path: Path, start_python, attem
 
 
 _FORKS = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 from steelyard.predictions import PredictionWriter, read_segment
 folder = Path(sys.argv[1])
@@ -515,6 +515,7 @@ parent = log.segment
 log._lock.acquire()
 child = os.fork()
 if not child:
+    signal.alarm(10)
     assert log.segment is None
     log.append(b"child 1")
     assert log.segment != parent
