@@ -9,26 +9,29 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Literal
+from typing import IO, Final, Literal
 
 from steelyard.bundle.format import read_verified
 from steelyard.core.config import Config
 from steelyard.core.ids import uuid7
-from steelyard.core.ports import LogWriter
 from steelyard.core.reference import Reference
 from steelyard.errors import StoreError
 from steelyard.flow.stores import open_ledger
 from steelyard.predictions.writer import PredictionWriter
-from steelyard.serve.endpoint import Endpoint, Follow, Served
-from steelyard.serve.server import Setup, serve
+from steelyard.serve.endpoint import Endpoint
+from steelyard.serve.server import Setup
+from steelyard.serve.version import Follow, Served
+from steelyard.serve.workers import serve
 
 __all__ = ["serve_candidate", "serve_reference", "started"]
 
 Durability = Literal["group", "power"]
+OnFull = Literal["refuse", "answer"]
 _START_SECONDS: Final = 30
 _END_SECONDS: Final = 10
+_PROBE_BYTES: Final = 4096
 _URL: Final = re.compile(r"http://127\.0\.0\.1:\d+")
 
 
@@ -58,7 +61,7 @@ def serve_reference(
     port: int,
     workers: int = 1,
     durability: Durability = "group",
-    on_full: Literal["refuse", "answer"] = "refuse",
+    on_full: OnFull = "refuse",
 ) -> None:
     """Serve what a reference names until SIGTERM, following its alias as it moves.
 
@@ -68,32 +71,61 @@ def serve_reference(
     follow = _follow(reference, config)
     follow()  # a mistake is told before anything listens
 
-    def open_log(model: str) -> LogWriter:
-        return PredictionWriter(
-            config.predictions / model, model=model, durability=durability, on_full=on_full
+    def open_log(model: str) -> PredictionWriter:
+        folder = config.predictions / model
+        return _opened(
+            PredictionWriter(folder, model=model, durability=durability, on_full=on_full)
         )
+
+    def log_problem(model: str) -> str:
+        # Where answers may go out unlogged, a full log is no reason to send no more requests.
+        return _log_problem(config.predictions / model) if on_full == "refuse" else ""
 
     with tempfile.TemporaryDirectory(prefix="steelyard-") as shared:
         counters = Path(shared) if workers > 1 else None
-        setup = Setup(follow, open_log, uuid7, shared=counters, workers=workers)
+        setup = Setup(follow, open_log, uuid7, log_problem, shared=counters, workers=workers)
         serve(setup, host, port, _announce)
+
+
+def _opened(log: PredictionWriter) -> PredictionWriter:
+    log.open()
+    return log
+
+
+def _log_problem(folder: Path) -> str:
+    """Return why a prediction log could not take a record now; a few kilobytes are tried."""
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        probe.write_bytes(bytes(_PROBE_BYTES))
+        probe.unlink()
+    except OSError as error:
+        with suppress(OSError):
+            probe.unlink()
+        return f"the prediction log cannot take records: {error.strerror}"
+    return ""
 
 
 def _announce(endpoint: Endpoint, url: str) -> None:
     served = endpoint.loaded.served
     version = f"{endpoint.model}@{served.version}" if served.version else endpoint.model
-    print(f"{version} answers at {url}/predict/{endpoint.model}")
-    print(f"try it at {url}/docs   bundle {served.bundle[:12]}", flush=True)
+    sys.stdout.write(f"{version} answers at {url}/predict/{endpoint.model}\n")
+    sys.stdout.write(f"try it at {url}/docs   bundle {served.bundle[:12]}\n")
+    sys.stdout.flush()
 
 
 def serve_candidate(folder: Path, log: Path) -> None:
-    """Serve a bundle that is not registered, on a free loopback port, for its gates."""
+    """Serve a bundle that is not registered, on a free loopback port, for its gates.
+
+    It ends with the process that started it.
+    """
     _, bundle = read_verified(folder)
-
-    def open_log(model: str) -> LogWriter:
-        return PredictionWriter(log, model=model)
-
-    setup = Setup(lambda: Served(0, bundle, folder), open_log, uuid7)
+    setup = Setup(
+        follow=lambda: Served(0, bundle, folder),
+        open_log=lambda model: _opened(PredictionWriter(log, model=model)),
+        new_id=uuid7,
+        log_problem=lambda model: _log_problem(log),
+        with_parent=True,
+    )
     serve(setup, "127.0.0.1", 0, _announce)
 
 
@@ -117,8 +149,6 @@ def started(folder: Path) -> Iterator[str]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
 
 
 def _url_of(process: subprocess.Popen[str]) -> str:
@@ -129,18 +159,25 @@ def _url_of(process: subprocess.Popen[str]) -> str:
     late = threading.Timer(_START_SECONDS, process.kill)
     late.start()
     said: deque[str] = deque(maxlen=10)
-    try:
-        for line in output:
-            said.append(line)
-            if found := _URL.search(line):
-                # An unread pipe would stop a server that has much to say.
-                threading.Thread(target=deque, args=(output, 0), daemon=True).start()
-                return found[0]
-    finally:
-        late.cancel()
+    url = ""
+    for line in output:
+        said.append(line)
+        if found := _URL.search(line):
+            url = found[0]
+            break
+    late.cancel()
+    # An unread pipe would stop a server that has much to say.
+    threading.Thread(target=_read_to_its_end, args=(output,), daemon=True).start()
+    if url:
+        return url
     raise StoreError(
         "the server for the gates did not start.", fix=f"It said: {''.join(said).strip()[-500:]}"
     )
+
+
+def _read_to_its_end(output: IO[str]) -> None:
+    with output:
+        deque(output, 0)
 
 
 if __name__ == "__main__":

@@ -1,121 +1,26 @@
 """The core: decode, validate, predict, log, encode. No framework, no data frame, no user code."""
 
-import math
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
-import msgspec
-
-from steelyard.bundle.predictor import Answer, Predictor
-from steelyard.core.answers import class_keys
+from steelyard.bundle.predictor import Answer
 from steelyard.core.ports import LogWriter
-from steelyard.core.validation import RowDecoder
-from steelyard.errors import InputError, SteelyardError
+from steelyard.core.validation import BODY
+from steelyard.errors import InputError
 from steelyard.serve.metrics import Metrics
+from steelyard.serve.version import LoadedVersion
 
-__all__ = [
-    "Endpoint",
-    "Follower",
-    "LoadedVersion",
-    "NotFiniteError",
-    "Served",
-    "load",
-]
+__all__ = ["Endpoint", "Steps"]
 
+T = TypeVar("T")
+Steps = Generator[None, None, T]
+"""Work on several rows, parted into steps between which single rows get their turn."""
+
+_AT_ONCE: Final = 32
+"""Rows a step: about a third of a millisecond, the longest that a single row waits for others."""
+_LISTED: Final = 1_000
 _MICROSECOND: Final = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """The version that an endpoint is to serve: its number, and where its bundle lies."""
-
-    version: int
-    bundle: str
-    folder: Path
-
-
-class Follow(Protocol):
-    """Says which version an endpoint is to serve now; cheap enough to be asked all the time."""
-
-    def __call__(self) -> Served: ...
-
-
-class NotFiniteError(SteelyardError):
-    """The model's answer is no finite number."""
-
-
-class LoadedVersion:
-    """A verified version and the texts of its answers, made ready once.
-
-    An answer is a template filled with the numbers' shortest decimal forms, which read back as the
-    same bits.
-    """
-
-    def __init__(self, served: Served, predictor: Predictor) -> None:
-        self.served = served
-        self.predictor = predictor
-        self.decoder: RowDecoder = predictor.decoder
-        encode = msgspec.json.encode
-        self._names = [field.name for field in predictor.fields]
-        self._public = [
-            (i, field.name) for i, field in enumerate(predictor.fields) if not field.private
-        ]
-        # The request's own bytes are the logged row where nothing has to be taken out or filled in.
-        self._verbatim = len(self._public) == len(predictor.fields) and not (
-            predictor.allow_unknown or any(not field.required for field in predictor.fields)
-        )
-        self._labels: dict[Any, str] = {
-            label: encode(label).decode() for label in predictor.classes or ()
-        }
-        name = encode(predictor.model).decode()
-        probabilities = ""
-        if predictor.classes is not None:
-            keys = [
-                encode(key).decode().replace("%", "%%") for key in class_keys(predictor.classes)
-            ]
-            probabilities = ',"probabilities":{' + ",".join(f"{key}:%r" for key in keys) + "}"
-        tail = f'"model":{name},"version":{served.version},"source":"model"'.replace("%", "%%")
-        self._answer = '{"prediction":%s' + probabilities + ',"prediction_id":"%s",' + tail + "}"
-        self._record = (
-            '{"prediction_id":"%s","time":"%s",' + tail + f',"bundle":"{served.bundle}"'
-            ',"outputs":[{"name":"prediction","value":%s}],"prediction":%s' + probabilities
-            + ',"latency_us":%d,"row":'
-        )  # fmt: skip
-
-    def _texts(self, answer: Answer) -> tuple[str, Sequence[float]]:
-        prediction, scores = answer
-        numbers: Sequence[float] = [prediction] if scores is None else scores  # type: ignore[list-item]
-        if not math.isfinite(math.fsum(numbers)):
-            raise NotFiniteError("the model's answer is not finite")
-        return (repr(prediction), ()) if scores is None else (self._labels[prediction], scores)
-
-    def encode(self, answer: Answer, prediction_id: str) -> bytes:
-        """Return an answer's JSON."""
-        text, scores = self._texts(answer)
-        return (self._answer % (text, *scores, prediction_id)).encode()
-
-    def record(
-        self, answer: Answer, prediction_id: str, at: str, microseconds: int, row: bytes
-    ) -> bytes:
-        """Return the log's record of an answer, as JSON."""
-        text, scores = self._texts(answer)
-        head = self._record % (prediction_id, at, text, text, *scores, microseconds)
-        return head.encode() + row + b"}"
-
-    def logged_row(self, values: Sequence[Any], body: bytes | None) -> bytes:
-        """Return a row as it is logged: without private fields, on one line."""
-        if body is not None and self._verbatim and b"\n" not in body:
-            return body.strip()
-        return msgspec.json.encode({name: values[i] for i, name in self._public})
-
-
-def load(served: Served) -> LoadedVersion:
-    """Verify a version's bundle, files and golden rows, and make it ready."""
-    return LoadedVersion(served, Predictor.load(served.folder, expected=served.bundle))
 
 
 class _Clock:
@@ -134,7 +39,10 @@ class _Clock:
 
 
 class Endpoint:
-    """One model behind one name; the version that it serves may be swapped while it answers."""
+    """One model behind one name; the version that it serves may be swapped while it answers.
+
+    Used from one thread; `loaded` and `behind` may be set from another.
+    """
 
     def __init__(
         self,
@@ -148,135 +56,134 @@ class Endpoint:
         self.loaded = loaded
         self.model = loaded.predictor.model
         self.max_rows = max_rows
-        self.problem = ""
+        self.behind = ""
+        """Why a newer version could not be taken while the older one answers."""
         self._log = log
         self._metrics = metrics
         self._new_id = new_id
         self._clock = _Clock()
 
-    def answer(self, body: bytes) -> bytes:
-        """Answer a request body, one row or `{"rows": [...]}`; the answer is in the log already.
+    def answer(self, body: bytes) -> bytes | Steps[bytes]:
+        """Answer a request body: one row, or `{"rows": [...]}` in steps that return the answer.
 
-        Raises InputError with every bad field, NotFiniteError, and LogFullError
-        where the log cannot take the record and its policy is to refuse.
+        What is answered is in the log already. Raises, here or in the steps, InputError with every
+        bad field, and LogFullError where the log cannot take the record and its policy is to refuse.
         """
         started = time.perf_counter_ns()
         loaded = self.loaded
         try:
             found = loaded.decoder.decode(body, max_rows=self.max_rows)
             if isinstance(found, list):
-                return self._answer_many(loaded, _all_good(found), started)
+                return self._encoded(loaded, _all_good(found), started)
+            decoded = time.perf_counter_ns()
+            texts = loaded.texts(loaded.predictor.predict_one(found))
         except InputError as error:
-            self._metrics.refused(error)
+            self._metrics.refused(error, loaded.names)
             raise
-        values = found
-        decoded = time.perf_counter_ns()
-        answer = loaded.predictor.predict_one(values)
         predicted = time.perf_counter_ns()
         prediction_id = self._new_id()
-        encoded = loaded.encode(answer, prediction_id)
-        row = loaded.logged_row(values, body)
+        answer = loaded.answer(texts, prediction_id)
+        row = loaded.logged_row(found, body)
         spent = (predicted - started) // _MICROSECOND
-        self._log.append(loaded.record(answer, prediction_id, self._clock.now(), spent, row))
-        self._metrics.answered_one(loaded.served.version, started, decoded, predicted)
-        return encoded
+        record = loaded.record(texts, prediction_id, self._clock.now(), spent, row)
+        encoded = time.perf_counter_ns()
+        self._log.append(record)
+        times = (started, decoded, predicted, encoded, time.perf_counter_ns())
+        self._metrics.answered(loaded.served.version, len(record), times)
+        return answer
 
-    def _answer_many(
-        self, loaded: LoadedVersion, rows: list[tuple[Any, ...]], started: int
-    ) -> bytes:
-        answers, ids = self._answered(loaded, rows, started)
-        encoded = [loaded.encode(a, i) for a, i in zip(answers, ids, strict=True)]
-        return b'{"predictions":[' + b",".join(encoded) + b"]}"
+    def answer_rows(
+        self, loaded: LoadedVersion, rows: Sequence[Mapping[str, Any]]
+    ) -> Steps[list[Answer]]:
+        """Answer rows that another protocol brought as the native route would, log included.
 
-    def answer_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
-        """Answer rows that another protocol brought, as the native route would, log included."""
+        `loaded` is the version by which the rows were read.
+        """
         started = time.perf_counter_ns()
-        loaded = self.loaded
         checked: list[tuple[Any, ...] | InputError] = []
-        for row in rows[: self.max_rows + 1]:
-            try:
-                checked.append(loaded.decoder.check_one(row))
-            except InputError as error:
-                checked.append(error)
         try:
             if len(rows) > self.max_rows:
                 message = f"expected at most {self.max_rows} rows"
                 raise InputError([{"field": "rows", "message": message, "got": len(rows)}])
+            for i, row in enumerate(rows):
+                checked.append(_checked(loaded, row))
+                if i % _AT_ONCE == _AT_ONCE - 1:
+                    yield
             values = _all_good(checked)
         except InputError as error:
-            self._metrics.refused(error)
+            self._metrics.refused(error, loaded.names)
             raise
-        return self._answered(loaded, values, started)[0]
+        answers, _, _ = yield from self._answered(loaded, values, started)
+        return answers
+
+    def _encoded(
+        self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], started: int
+    ) -> Steps[bytes]:
+        _, texts, ids = yield from self._answered(loaded, rows, started)
+        answers = [loaded.answer(t, i) for t, i in zip(texts, ids, strict=True)]
+        return b'{"predictions":[' + b",".join(answers) + b"]}"
 
     def _answered(
-        self, loaded: LoadedVersion, rows: list[tuple[Any, ...]], started: int
-    ) -> tuple[list[Answer], list[str]]:
-        """Predict and log checked rows; return the answers and their ids."""
-        decoded = time.perf_counter_ns()
-        answers = loaded.predictor.predict_many(rows)
-        predicted = time.perf_counter_ns()
-        at, spent = self._clock.now(), (predicted - started) // _MICROSECOND
-        ids = [self._new_id() for _ in rows]
-        records = [
-            loaded.record(answer, prediction_id, at, spent, loaded.logged_row(values, None))
-            for values, answer, prediction_id in zip(rows, answers, ids, strict=True)
-        ]
-        if records:
+        self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], started: int
+    ) -> Steps[tuple[list[Answer], list[tuple[str, Sequence[float]]], list[str]]]:
+        """Predict checked rows, all of them before the first is logged; then log them."""
+        answers: list[Answer] = []
+        texts: list[tuple[str, Sequence[float]]] = []
+        for start in range(0, len(rows), _AT_ONCE):
+            answers += loaded.predictor.predict_many(rows[start : start + _AT_ONCE])
+            texts += self._texts(loaded, answers, start)
+            yield
+        ids: list[str] = []
+        logged = 0
+        spent = (time.perf_counter_ns() - started) // _MICROSECOND
+        for start in range(0, len(rows), _AT_ONCE):
+            at, records = self._clock.now(), []
+            for i in range(start, min(start + _AT_ONCE, len(rows))):
+                ids.append(self._new_id())
+                row = loaded.logged_row(rows[i], None)
+                records.append(loaded.record(texts[i], ids[i], at, spent, row))
             self._log.append_many(records)
-        self._metrics.answered_many(loaded.served.version, len(rows), started, decoded, predicted)
-        return answers, ids
+            logged += sum(map(len, records))
+            yield
+        self._metrics.answered_rows(loaded.served.version, len(rows), logged, started)
+        return answers, texts, ids
+
+    def _texts(
+        self, loaded: LoadedVersion, answers: Sequence[Answer], start: int
+    ) -> list[tuple[str, Sequence[float]]]:
+        texts = []
+        for i in range(start, len(answers)):
+            try:
+                texts.append(loaded.texts(answers[i]))
+            except InputError as error:
+                named = _named(i, error)
+                self._metrics.refused(named, loaded.names)
+                raise named from None
+        return texts
+
+
+def _checked(loaded: LoadedVersion, row: Mapping[str, Any]) -> tuple[Any, ...] | InputError:
+    try:
+        return loaded.decoder.check_one(row)
+    except InputError as error:
+        return error
+
+
+def _named(place: int, error: InputError) -> InputError:
+    return InputError({**e, "field": f"rows.{place}.{e['field']}"} for e in error.errors)
 
 
 def _all_good(rows: Sequence[tuple[Any, ...] | InputError]) -> list[tuple[Any, ...]]:
     """Return checked rows; raise with every bad field of every row, named `rows.N.field`."""
-    errors = [
-        {**error, "field": f"rows.{i}.{error['field']}"}
-        for i, row in enumerate(rows)
-        if isinstance(row, InputError)
-        for error in row.errors
-    ]
-    if errors:
-        raise InputError(errors)
-    return [row for row in rows if isinstance(row, tuple)]
-
-
-class Follower(threading.Thread):
-    """Asks which version to serve and swaps it in; keeps the old one where the new one is damaged."""
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        follow: Follow,
-        *,
-        seconds: float = 0.5,
-        after: Callable[[], None] = lambda: None,
-    ) -> None:
-        super().__init__(name="follow-version", daemon=True)
-        self._after = after
-        self._endpoint = endpoint
-        self._follow = follow
-        self._seconds = seconds
-        self._stopped = threading.Event()
-
-    def run(self) -> None:
-        """Follow until stopped."""
-        while not self._stopped.wait(self._seconds):
-            self.step()
-            self._after()
-
-    def step(self) -> None:
-        """Ask once."""
-        endpoint = self._endpoint
-        try:
-            wanted = self._follow()
-            if wanted.version != endpoint.loaded.served.version:
-                endpoint.loaded = load(wanted)
-            endpoint.problem = ""
-        except (SteelyardError, OSError) as error:
-            # The version that answers now was proven; a store that is away or a damaged newer
-            # version is no reason to stop answering, but it has to show.
-            endpoint.problem = str(error)
-
-    def stop(self) -> None:
-        """Stop following."""
-        self._stopped.set()
+    good = [row for row in rows if isinstance(row, tuple)]
+    if len(good) == len(rows):
+        return good
+    errors: list[dict[str, Any]] = []
+    for i, row in enumerate(rows):
+        if isinstance(row, InputError):
+            errors += _named(i, row).errors
+        if len(errors) > _LISTED:
+            more = f"and more from row {i + 1} on; only {_LISTED} are listed"
+            errors[_LISTED:] = [{"field": BODY, "message": more, "got": None}]
+            break
+    raise InputError(errors)

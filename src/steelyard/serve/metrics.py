@@ -1,148 +1,138 @@
-"""What the server counts: plain numbers on the request path, Prometheus text when it is scraped."""
+"""What one worker counts on the request path: plain numbers, cheap to add to and to write down."""
 
 import json
 import os
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
-
-from steelyard.core.files import atomic_write
+from steelyard.core.ports import LogWriter
 from steelyard.errors import InputError
 
-__all__ = ["Metrics"]
+__all__ = ["BUCKETS", "STAGES", "CountedLog", "Metrics"]
 
 # Seconds; from a fast model alone to a slow one under load.
-_BUCKETS: Final = (
-    2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5,
+BUCKETS: Final = (
+    1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4,
+    1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5,
 )  # fmt: skip
-_NANOSECONDS: Final = tuple(int(bound * 1e9) for bound in _BUCKETS)
-_STAGES: Final = ("decode", "predict", "log_and_encode", "total")
+STAGES: Final = ("decode", "predict", "encode", "log", "total", "rows")
+"""The stages of one row and their sum; and the whole of a request of several rows."""
+
+_NANOSECONDS: Final = tuple(int(bound * 1e9) for bound in BUCKETS)
+_OTHER: Final = "(unknown)"
 
 
-class Metrics(Collector):
-    """Counters of one worker; `shared` is the folder where the workers leave theirs for each other."""
+class CountedLog(LogWriter, Protocol):
+    """A log that tells how it fares."""
 
-    def __init__(self, model: str, shared: Path | None = None) -> None:
+    @property
+    def dropped(self) -> int:
+        """Records that it could not take where the policy is to answer all the same."""
+
+    @property
+    def sync_errors(self) -> int:
+        """Groups of records that could not be made durable."""
+
+
+class Metrics:
+    """Counters of one worker; `shared` is the folder where workers leave theirs for each other."""
+
+    def __init__(self, model: str, log: CountedLog, shared: Path | None = None) -> None:
         self.model = model
+        self._log = log
         self._shared = shared
+        self._written = b""
         self._predictions: Counter[int] = Counter()
         self._responses: Counter[tuple[str, int]] = Counter()
         self._refusals: Counter[str] = Counter()
-        self._buckets = {stage: [0] * (len(_BUCKETS) + 1) for stage in _STAGES}
-        self._sums = dict.fromkeys(_STAGES, 0)
+        self._counts = {"log_bytes": 0, "swaps_refused": 0}
+        self._serving: tuple[int, str] = (0, "")
+        self._buckets = {stage: [0] * (len(BUCKETS) + 1) for stage in STAGES}
+        self._sums = dict.fromkeys(STAGES, 0)
+        self._single = [(self._buckets[stage], stage) for stage in STAGES[:4]]
 
-    def refused(self, error: InputError) -> None:
-        """Count the fields for which a request was refused."""
-        for found in error.errors:
-            # Names that clients invent must not become labels without end.
-            field = found["field"].rpartition(".")[2]
-            known = "unknown field" not in found["message"]
-            self._refusals[field if known else "(unknown)"] += 1
+    def serving(self, version: int, bundle: str) -> None:
+        """Note the version that answers from now on."""
+        self._serving = (version, bundle)
 
-    def answered_one(self, version: int, started: int, decoded: int, predicted: int) -> None:
-        """Count one answered row and the time of its stages, given as perf_counter_ns."""
-        self.answered_many(version, 1, started, decoded, predicted)
+    def swap_refused(self) -> None:
+        """Count a version that was wanted and not fit to be served."""
+        self._counts["swaps_refused"] += 1
 
-    def answered_many(
-        self, version: int, rows: int, started: int, decoded: int, predicted: int
-    ) -> None:
-        """Count the answered rows of a request and the time of its stages."""
-        now = time.perf_counter_ns()
-        self._predictions[version] += rows
-        buckets, sums = self._buckets, self._sums
-        for stage, spent in (
-            ("decode", decoded - started),
-            ("predict", predicted - decoded),
-            ("log_and_encode", now - predicted),
-            ("total", now - started),
-        ):
-            buckets[stage][bisect_left(_NANOSECONDS, spent)] += 1
+    def refused(self, error: InputError, fields: Collection[str]) -> None:
+        """Count the fields for which a request was refused, once a field.
+
+        Names that clients invent count as one: they must not become labels without end.
+        """
+        named = {found["field"].rpartition(".")[2] for found in error.errors}
+        self._refusals.update({n if n in fields or n in _PLACES else _OTHER for n in named})
+
+    def answered(self, version: int, logged: int, times: tuple[int, int, int, int, int]) -> None:
+        """Count an answered row, the bytes of its record, and the times (ns) between its stages."""
+        self._predictions[version] += 1
+        self._counts["log_bytes"] += logged
+        sums, last = self._sums, times[0]
+        for (buckets, stage), now in zip(self._single, times[1:], strict=True):
+            spent = now - last
+            buckets[bisect_left(_NANOSECONDS, spent)] += 1
             sums[stage] += spent
+            last = now
+        self._observe("total", last - times[0])
+
+    def answered_rows(self, version: int, rows: int, logged: int, started: int) -> None:
+        """Count the answered rows of a request that began at `started` (ns)."""
+        self._predictions[version] += rows
+        self._counts["log_bytes"] += logged
+        self._observe("rows", time.perf_counter_ns() - started)
+
+    def _observe(self, stage: str, spent: int) -> None:
+        self._buckets[stage][bisect_left(_NANOSECONDS, spent)] += 1
+        self._sums[stage] += spent
 
     def responded(self, route: str, status: int) -> None:
         """Count a response."""
         self._responses[route, status] += 1
 
-    def _document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
+        """Return all counters as JSON values."""
         return {
             "predictions": list(self._predictions.items()),
-            "responses": [[*key, count] for key, count in self._responses.items()],
+            "responses": [[*key, count] for key, count in list(self._responses.items())],
             "refusals": list(self._refusals.items()),
             "buckets": self._buckets,
             "sums": self._sums,
+            "serving": self._serving,
+            "counts": {
+                **self._counts,
+                "log_dropped": self._log.dropped,
+                "log_sync_errors": self._log.sync_errors,
+            },
         }
 
     def publish(self) -> None:
         """Leave this worker's counters where the other workers find them."""
-        if self._shared is not None:
-            data = json.dumps(self._document()).encode()
-            atomic_write(self._shared / f"{os.getpid()}.json", data)
+        if self._shared is None:
+            return
+        data = json.dumps(self.document()).encode()
+        if data != self._written:
+            # Only readers must never see a half; after a crash of the machine nobody reads it.
+            aside = self._shared / f"{os.getpid()}.new"
+            aside.write_bytes(data)
+            aside.rename(self._shared / f"{os.getpid()}.json")
+            self._written = data
 
-    def _everyone(self) -> list[dict[str, Any]]:
-        found = [self._document()]
+    def everyone(self) -> list[dict[str, Any]]:
+        """Return the counters of all workers, also of those that died; this one's come first."""
+        found = [self.document()]
         if self._shared is not None:
-            for path in self._shared.glob("[0-9]*.json"):
-                if path.stem != str(os.getpid()):
-                    found.append(json.loads(path.read_bytes()))
+            mine = str(os.getpid())
+            others = [path for path in self._shared.glob("*.json") if path.stem != mine]
+            found += [json.loads(path.read_bytes()) for path in others]
         return found
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield the sum over all workers."""
-        workers = self._everyone()
-        predictions = CounterMetricFamily(
-            "steelyard_predictions", "Answered rows.", labels=["model", "version"]
-        )
-        for (version,), count in _total(workers, "predictions").items():
-            predictions.add_metric([self.model, version], count)
-        responses = CounterMetricFamily(
-            "steelyard_responses", "HTTP responses.", labels=["route", "status"]
-        )
-        for key, count in _total(workers, "responses").items():
-            responses.add_metric(key, count)
-        refusals = CounterMetricFamily(
-            "steelyard_refusals",
-            "Fields that a request was refused for.",
-            labels=["model", "field"],
-        )
-        for (field,), count in _total(workers, "refusals").items():
-            refusals.add_metric([self.model, field], count)
-        yield from (predictions, responses, refusals, self._latency(workers))
 
-    def _latency(self, workers: list[dict[str, Any]]) -> HistogramMetricFamily:
-        family = HistogramMetricFamily(
-            "steelyard_latency_seconds",
-            "Time from the body's last byte to the encoded answer.",
-            labels=["model", "stage"],
-        )
-        for stage in _STAGES:
-            counts = [sum(c) for c in zip(*(w["buckets"][stage] for w in workers), strict=True)]
-            total, cumulative = 0, []
-            for bound, count in zip((*_BUCKETS, float("inf")), counts, strict=True):
-                total += count
-                cumulative.append((str(bound) if bound != float("inf") else "+Inf", total))
-            seconds = sum(w["sums"][stage] for w in workers) / 1e9
-            family.add_metric([self.model, stage], cumulative, seconds)
-        return family
-
-    def exposition(self) -> bytes:
-        """Return all metrics in Prometheus' text format."""
-        registry = CollectorRegistry()
-        registry.register(self)
-        ProcessCollector(registry=registry)
-        return generate_latest(registry)
-
-
-def _total(workers: list[dict[str, Any]], name: str) -> Counter[tuple[str, ...]]:
-    """Return labels -> count, summed over the workers; an entry is `[*labels, count]`."""
-    totals: Counter[tuple[str, ...]] = Counter()
-    for worker in workers:
-        for *labels, count in worker[name]:
-            totals[tuple(str(label) for label in labels)] += count
-    return totals
+_PLACES: Final = frozenset(["body", "rows"])

@@ -4,83 +4,102 @@ import json
 from collections.abc import Callable
 from html import escape
 from importlib.resources import files
-
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from typing import TYPE_CHECKING, Any
 
 from steelyard.errors import nearest
-from steelyard.serve.asgi import Front
+from steelyard.serve.asgi import Application, Front
+from steelyard.serve.exposition import exposition
 from steelyard.serve.openapi import openapi_document
 from steelyard.serve.v2 import v2_routes
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
 
 __all__ = ["make_pages"]
 
 _PAGES = ("/docs", "/openapi.json", "/health/live", "/health/ready", "/metrics", "/v2")
 
 
-def make_pages(front: Front, ready: Callable[[], str]) -> Starlette:
+def make_pages(front: Front, ready: Callable[[], str]) -> Application:
     """Return the application; `ready` returns why the server is not ready, or nothing."""
+    # A tenth of a second to import: paid by the first page, not before the first answer.
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
 
-    async def live(request: Request) -> Response:
+    routes = [*_health_routes(front, ready), *_document_routes(front), *v2_routes(front, ready)]
+    return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
+
+
+def _health_routes(front: Front, ready: Callable[[], str]) -> list["Route"]:
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    async def live(request: "Request") -> "Response":
         return JSONResponse({"live": True})
 
-    async def readiness(request: Request) -> Response:
-        problem = ready()
+    async def readiness(request: "Request") -> "Response":
+        why_not = ready()
         served = front.endpoint.loaded.served
-        document = {
-            "ready": not problem,
+        document: dict[str, Any] = {
+            "ready": not why_not,
             "model": front.endpoint.model,
             "version": served.version,
             "bundle": served.bundle,
         }
         # A newer version that could not be taken is told here, while the older one answers.
-        for name, text in (("problem", problem), ("behind", front.endpoint.problem)):
+        for name, text in (("problem", why_not), ("behind", front.endpoint.behind)):
             if text:
                 document[name] = text
-        headers = {"retry-after": "1"} if problem else {}
-        return JSONResponse(document, 503 if problem else 200, headers)
+        headers = {"retry-after": "1"} if why_not else {}
+        return JSONResponse(document, 503 if why_not else 200, headers)
 
-    async def metrics(request: Request) -> Response:
-        text = front.metrics.exposition()
+    return [Route("/health/live", live), Route("/health/ready", readiness)]
+
+
+def _document_routes(front: Front) -> list["Route"]:
+    from starlette.responses import HTMLResponse, JSONResponse, Response
+    from starlette.routing import Route
+
+    def document() -> dict[str, Any]:
+        loaded = front.endpoint.loaded
+        return openapi_document(loaded.predictor, loaded.served.version, front.limits.rows)
+
+    async def metrics(request: "Request") -> "Response":
+        text = exposition(front.metrics)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def openapi(request: Request) -> Response:
-        loaded = front.endpoint.loaded
-        return JSONResponse(openapi_document(loaded.predictor, loaded.served.version))
+    async def openapi(request: "Request") -> "Response":
+        return JSONResponse(document())
 
-    async def docs(request: Request) -> Response:
-        loaded = front.endpoint.loaded
-        document = openapi_document(loaded.predictor, loaded.served.version)
+    async def docs(request: "Request") -> "Response":
         page = (files("steelyard.serve") / "docs.html").read_text(encoding="utf-8")
-        # "</" may not stand inside a script element.
-        data = json.dumps(document).replace("</", "<\\/")
+        # "<" may open no tag, not even a comment, inside a script element.
+        data = json.dumps(document()).replace("<", "\\u003c")
         page = page.replace("{{title}}", escape(front.endpoint.model)).replace("{{openapi}}", data)
         return HTMLResponse(page)
 
-    async def index(request: Request) -> Response:
+    async def index(request: "Request") -> "Response":
+        model = front.endpoint.model
         return JSONResponse(
-            {"model": front.endpoint.model, "docs": "/docs", "ready": "/health/ready"}
-        )
+            {"model": model, "predict": f"/predict/{model}", "docs": "/docs",
+             "ready": "/health/ready"}
+        )  # fmt: skip
 
-    routes = [
+    return [
         Route("/", index),
-        Route("/health/live", live),
-        Route("/health/ready", readiness),
         Route("/metrics", metrics),
         Route("/openapi.json", openapi),
         Route("/docs", docs),
-        *v2_routes(front.endpoint, ready),
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        return PlainTextResponse("error", 500)
+async def _http_error(request: "Request", error: Any) -> "Response":
+    from starlette.responses import JSONResponse
+
     message = str(error.detail)
     if error.status_code == 404:
-        message = f"no page {request.url.path[:100]!r}. {nearest(request.url.path[:100], _PAGES)}"
+        path = request.url.path[:100]
+        message = f"no page {path!r}. {nearest(path, _PAGES)}"
     return JSONResponse({"error": message}, error.status_code, error.headers)

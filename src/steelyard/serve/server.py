@@ -1,29 +1,30 @@
-"""Start the front on a socket, follow the wanted version, drain on SIGTERM; one worker or several."""
+"""One worker: the front on a socket, following the wanted version, draining on SIGTERM."""
 
 import os
 import signal
 import socket
-import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
-from steelyard.core.ports import LogWriter
 from steelyard.errors import UsageError
-from steelyard.serve.asgi import Application, Front
-from steelyard.serve.endpoint import Endpoint, Follow, Follower, load
-from steelyard.serve.metrics import Metrics
+from steelyard.serve.asgi import Application, Front, Limits
+from steelyard.serve.endpoint import Endpoint
+from steelyard.serve.follower import Follower
+from steelyard.serve.metrics import CountedLog, Metrics
+from steelyard.serve.pages import make_pages
+from steelyard.serve.version import Follow, load
 
-__all__ = ["Setup", "bind", "serve"]
+__all__ = ["Setup", "bind", "work"]
 
 _BACKLOG: Final = 2048
 _DRAIN_SECONDS: Final = 25
-_RESTART_SECONDS: Final = 0.5
+_KEEP_ALIVE_SECONDS: Final = 75
+"""Longer than the 60 seconds after which load balancers drop an idle connection themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +32,25 @@ class Setup:
     """What a server needs, given by whoever starts it.
 
     `open_log` is called in the worker that writes, since a log's segments are not shared.
-    `shared` is a folder for the counters of several workers.
+    `log_problem` returns why the log would not take a record now, or nothing. `shared` is a folder
+    for the counters of several workers. A server `with_parent` ends when its parent does.
     """
 
     follow: Follow
-    open_log: Callable[[str], LogWriter]
+    open_log: Callable[[str], CountedLog]
     new_id: Callable[[], str]
+    log_problem: Callable[[str], str]
     shared: Path | None = None
     workers: int = 1
+    limits: Limits = field(default_factory=Limits)
+    with_parent: bool = False
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket that several workers may share by SO_REUSEPORT."""
+    """Return a bound socket, not yet listening, whose port several workers may share.
+
+    Raises UsageError where the port is taken or the host is none of this machine's.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -59,107 +67,91 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """A server that stops being ready as soon as it is told to end."""
+    """A server that is not ready any more as soon as it is told to end, early or late."""
 
-    def __init__(self, config: uvicorn.Config, front: Front) -> None:
+    def __init__(self, config: uvicorn.Config, front: Front, started: Callable[[], None]) -> None:
         super().__init__(config)
         self._front = front
+        self._started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._front.draining = True
         super().handle_exit(sig, frame)
 
 
-def _work(setup: Setup, listening: socket.socket, announce: Callable[[Endpoint], None]) -> None:
-    """Serve on a socket until SIGTERM; then answer what is under way and make the log durable."""
-    # uvicorn raises the signal again once it has drained; that is no reason to die of it.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: None)
+class _Told:
+    """Remembers a signal that comes before, or after, the time when the server handles it."""
+
+    def __init__(self) -> None:
+        self.yet = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.yet = True
+
+
+def work(setup: Setup, listening: socket.socket, announce: Callable[[Endpoint], None]) -> None:
+    """Serve on a bound socket until SIGTERM; then answer what is under way and close the log.
+
+    `announce` is called once connections are taken. Raises IntegrityError where the bundle is not
+    what was sealed, LogFullError where the log cannot be opened.
+    """
+    told = _Told()
+    parent = os.getppid()
     loaded = load(setup.follow())
-    metrics = Metrics(loaded.predictor.model, setup.shared)
-    log = setup.open_log(loaded.predictor.model)
-    endpoint = Endpoint(loaded, log, metrics, setup.new_id)
+    model = loaded.predictor.model
+    log = setup.open_log(model)
+    metrics = Metrics(model, log, setup.shared)
+    metrics.serving(loaded.served.version, loaded.served.bundle)
+    endpoint = Endpoint(loaded, log, metrics, setup.new_id, max_rows=setup.limits.rows)
 
-    def make_pages() -> Application:
-        # Starlette takes a tenth of a second to import, which the first answer need not wait for.
-        from steelyard.serve.pages import make_pages as make
+    def pages(front: Front) -> Application:
+        return make_pages(front, lambda: _not_ready(front, setup.log_problem(model)))
 
-        return make(front, lambda: "the server is stopping" if front.draining else "")
+    def started() -> None:
+        if not told.yet:
+            announce(endpoint)
+        server.should_exit |= told.yet
 
-    front = Front(endpoint, metrics, make_pages)
-    config = uvicorn.Config(
-        front,
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        server_header=False,
-        date_header=False,
-        timeout_graceful_shutdown=_DRAIN_SECONDS,
-        backlog=_BACKLOG,
-    )
-    listening.listen(_BACKLOG)
-    follower = Follower(endpoint, setup.follow, after=metrics.publish)
-    follower.start()
-    announce(endpoint)
+    def end_with_parent() -> None:
+        if setup.with_parent and os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    follower = Follower(endpoint, setup.follow, metrics, also=(metrics.publish, end_with_parent))
     try:
-        _Server(config, front).run(sockets=[listening])
+        front = Front(endpoint, metrics, pages, setup.limits)
+        server = _Server(_config(front), front, started)
+        listening.listen(_BACKLOG)
+        follower.start()
+        server.run(sockets=[listening])
     finally:
         follower.stop()
+        metrics.publish()
         log.close()
 
 
-def serve(setup: Setup, host: str, port: int, announce: Callable[[Endpoint, str], None]) -> None:
-    """Serve until SIGTERM. `announce` gets the endpoint and the URL once connections are taken."""
-    listening = bind(host, port)
-    bound = listening.getsockname()[1]
-    shown = f"[{host}]" if ":" in host else host
-
-    def ready(endpoint: Endpoint) -> None:
-        announce(endpoint, f"http://{shown}:{bound}")
-
-    if setup.workers == 1:
-        _work(setup, listening, ready)
-        return
-    _supervise(setup, host, bound, ready)
-    listening.close()
+def _not_ready(front: Front, log_problem: str) -> str:
+    return "the server is stopping" if front.draining else log_problem
 
 
-def _supervise(setup: Setup, host: str, port: int, announce: Callable[[Endpoint], None]) -> None:
-    """Keep the wanted number of workers; start another where one dies; end them on SIGTERM."""
-    stopping = False
-    children: dict[int, int] = {}
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-        for pid in children:
-            os.kill(pid, signal.SIGTERM)
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-
-    def start(place: int) -> None:
-        pid = os.fork()
-        if pid:
-            children[pid] = place
-            return
-        try:
-            _work(setup, bind(host, port), announce if place == 0 else lambda endpoint: None)
-        except BaseException as error:  # a child must not run on into its parent's code
-            print(f"worker {place} ended: {error}", file=sys.stderr, flush=True)
-            os._exit(1)
-        sys.stdout.flush()
-        os._exit(0)
-
-    for place in range(setup.workers):
-        start(place)
-    while children:
-        try:
-            pid, status = os.wait()
-        except InterruptedError:
-            continue
-        place = children.pop(pid)
-        if not stopping:
-            print(f"worker {place} died ({status}); starting another", file=sys.stderr, flush=True)
-            time.sleep(_RESTART_SECONDS)
-            start(place)
+def _config(front: Front) -> uvicorn.Config:
+    settings: dict[str, Any] = {
+        "log_level": "warning",
+        "access_log": False,
+        "lifespan": "off",
+        "interface": "asgi3",
+        "http": "httptools",
+        "ws": "none",
+        # A client's word for its own address is nothing that a prediction needs.
+        "proxy_headers": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": _DRAIN_SECONDS,
+        "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
+        "backlog": _BACKLOG,
+    }
+    return uvicorn.Config(front, **settings)

@@ -5,25 +5,32 @@ Source: the protocol's REST specification (health, metadata, infer).
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+import msgspec
 
 import steelyard
+from steelyard.bundle.predictor import Answer
 from steelyard.core.fields import FieldSpec
-from steelyard.errors import InputError, LogFullError, UsageError, nearest
-from steelyard.serve.endpoint import Endpoint, NotFiniteError
+from steelyard.core.values import BAD_JSON
+from steelyard.errors import InputError, LogFullError, SteelyardError, UsageError, nearest
+from steelyard.serve.asgi import CLIENT_GONE, BodyTooLargeError, BusyError, ClientGoneError, Front
+from steelyard.serve.version import LoadedVersion
 
-__all__ = ["v2_routes"]
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+__all__ = ["infer_document", "metadata", "rows_of", "v2_routes", "wanted_outputs"]
 
 _INTEGERS: Final = frozenset(
     ["INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"]
 )
 _FLOATS: Final = frozenset(["FP16", "FP32", "FP64"])
+_LABELS: Final = {bool: "BOOL", int: "INT64", str: "BYTES"}
+_SHOWN: Final = 100
 
 
 def _datatype(field: FieldSpec) -> str:
@@ -35,176 +42,248 @@ def _datatype(field: FieldSpec) -> str:
 
 
 def _accepted(field: FieldSpec) -> frozenset[str]:
-    """Return the datatypes whose values a field can take without loss."""
+    """Return the datatypes whose values a field can take."""
     own = _datatype(field)
     if own == "FP64":
         return _FLOATS | _INTEGERS | ({"BOOL"} if field.kind == "bool" else frozenset())
     return _INTEGERS if own == "INT64" else frozenset([own])
 
 
-def _metadata(endpoint: Endpoint) -> dict[str, Any]:
-    loaded = endpoint.loaded
-    classes = loaded.predictor.classes
-    first = {
-        "name": "prediction",
-        "datatype": "FP64" if classes is None else _label_datatype(classes[0]),
-        "shape": [-1],
-    }
-    outputs = [first]
+def metadata(loaded: LoadedVersion) -> dict[str, Any]:
+    """Return a model's metadata: the columns of its graph, its prediction and probabilities."""
+    predictor = loaded.predictor
+    classes = predictor.classes
+    datatype = "FP64" if classes is None else _LABELS[type(classes[0])]
+    outputs: list[dict[str, Any]] = [{"name": "prediction", "datatype": datatype, "shape": [-1]}]
     if classes is not None:
         outputs.append({"name": "probabilities", "datatype": "FP64", "shape": [-1, len(classes)]})
     return {
-        "name": endpoint.model,
+        "name": predictor.model,
         "versions": [str(loaded.served.version)],
         "platform": "onnx_onnxruntime",
         "inputs": [
             {"name": field.name, "datatype": _datatype(field), "shape": [-1]}
-            for field in loaded.predictor.fields
+            for field in predictor.fields
         ],
         "outputs": outputs,
     }
 
 
-def _label_datatype(label: Any) -> str:
-    return {bool: "BOOL", int: "INT64", str: "BYTES"}[type(label)]
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        # NaN is a null of the protocol's numbers and no JSON; the parser that takes it is slower.
+        found = json.loads(body) if b"NaN" in body else msgspec.json.decode(body)
+        if b"NaN" in body:
+            msgspec.json.encode(found)  # refuses the broken text that this parser lets through
+    except BAD_JSON as error:
+        raise UsageError(f"the body is not JSON: {str(error)[:_SHOWN]}.") from None
+    if not isinstance(found, dict):
+        raise UsageError("the body must be an object with inputs.")
+    return found
 
 
-def _flat(data: Any) -> list[Any]:
-    """Return tensor data in row-major order, however deeply it is nested."""
+def _text(value: Any) -> str:
+    """Return a name or the like as an error may show it."""
+    return (value if isinstance(value, str) else str(type(value).__name__))[:_SHOWN]
+
+
+def _listed(document: Mapping[str, Any], name: str, what: str) -> list[dict[str, Any]]:
+    found = document.get(name)
+    if isinstance(found, list) and all(isinstance(item, dict) for item in found):
+        return list(found)
+    raise UsageError(f"{name} must be a list of {what}.")
+
+
+def _flat(data: Any, shape: Sequence[int]) -> list[Any]:
+    """Return tensor data in row-major order; it is flat, or nested as deep as its shape."""
     if not isinstance(data, list):
         raise UsageError("data must be a list.")
-    if any(isinstance(item, list) for item in data):
-        return [value for item in data for value in _flat(item)]
-    return data
+    for _ in shape[1:]:
+        if not data or not all(isinstance(item, list) for item in data):
+            break
+        data = [value for item in data for value in item]
+    return list(data)
+
+
+def _shape(tensor: Mapping[str, Any]) -> list[int]:
+    shape = tensor.get("shape")
+    sized = isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
+    # A column has one value a row: [N], or [N, 1] as some clients shape it.
+    if sized and shape and math.prod(shape[1:]) == 1:
+        return list(shape)
+    raise UsageError(f"input {_text(tensor['name'])}: expected the shape [N] or [N, 1].")
+
+
+def _column(field: FieldSpec, tensor: Mapping[str, Any]) -> list[Any]:
+    datatype = tensor.get("datatype")
+    if not isinstance(datatype, str) or datatype not in _accepted(field):
+        raise UsageError(f"input {field.name}: expected {_datatype(field)}, got {_text(datatype)}.")
+    shape = _shape(tensor)
+    values = [_value(field, value) for value in _flat(tensor.get("data"), shape)]
+    if len(values) != shape[0]:
+        raise UsageError(f"input {field.name}: shape {shape} does not hold {len(values)} values.")
+    return values
 
 
 def _value(field: FieldSpec, value: Any) -> Any:
     """Return a tensor's element as the value of a JSON row."""
     if field.optional and (value is None or value == "" or value != value):
         return None
-    if field.kind == "bool" and not isinstance(value, bool) and value in (0, 1):
+    if field.kind == "bool" and type(value) in (int, float) and value in (0, 1):
         return bool(value)
     return value
 
 
-def _rows(fields: tuple[FieldSpec, ...], inputs: Any) -> list[dict[str, Any]]:
-    if not isinstance(inputs, list) or not all(isinstance(item, Mapping) for item in inputs):
-        raise UsageError("inputs must be a list of tensors.")
+def rows_of(fields: Sequence[FieldSpec], request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a request's tensors. Raises UsageError where they do not fit the fields."""
     by_name = {field.name: field for field in fields}
     columns: dict[str, list[Any]] = {}
-    for tensor in inputs:
-        name = str(tensor.get("name"))
-        field = by_name.get(name)
-        if field is None:
-            raise UsageError(f"no input {name[:100]!r}. {nearest(name[:100], by_name)}")
-        if tensor.get("datatype") not in _accepted(field):
-            raise UsageError(
-                f"input {name}: expected {_datatype(field)}, got {str(tensor.get('datatype'))[:20]}."
-            )
-        columns[name] = [_value(field, value) for value in _flat(tensor.get("data"))]
-        shape = tensor.get("shape")
-        if not isinstance(shape, list) or not all(type(size) is int for size in shape):
-            raise UsageError(f"input {name}: shape must be a list of integers.")
-        if math.prod(shape) != len(columns[name]):
-            raise UsageError(
-                f"input {name}: shape {shape} does not hold {len(columns[name])} values."
-            )
-    if len({len(column) for column in columns.values()}) > 1:
-        raise UsageError("all inputs must have the same number of rows.")
-    count = len(next(iter(columns.values()), []))
-    return [{name: column[i] for name, column in columns.items()} for i in range(count)]
+    for tensor in _listed(request, "inputs", "tensors"):
+        name = tensor.get("name")
+        if not isinstance(name, str) or name not in by_name:
+            raise UsageError(f"no input {_text(name)!r}. {nearest(_text(name), by_name)}")
+        if name in columns:
+            raise UsageError(f"input {name} is given twice.")
+        columns[name] = _column(by_name[name], tensor)
+    counts = {len(column) for column in columns.values()}
+    if len(counts) != 1:
+        raise UsageError("expected inputs, all with the same number of rows.")
+    return [{n: column[i] for n, column in columns.items()} for i in range(counts.pop())]
 
 
-def _infer(endpoint: Endpoint, body: bytes) -> dict[str, Any]:
-    try:
-        request = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"the body is not JSON: {str(error)[:100]}.") from None
-    if not isinstance(request, dict):
-        raise UsageError("the body must be an object with inputs.")
-    metadata = _metadata(endpoint)
-    rows = _rows(endpoint.loaded.predictor.fields, request.get("inputs"))
-    # Through the one core, so that v2 checks, logs and answers as the native route does.
-    answers = endpoint.answer_rows(rows)
-    classes = endpoint.loaded.predictor.classes
+def infer_document(
+    loaded: LoadedVersion, request: Mapping[str, Any], answers: Sequence[Answer]
+) -> dict[str, Any]:
+    """Return the response: the outputs that were asked for, or all. Raises UsageError."""
+    wanted = wanted_outputs(loaded, request)
     data: dict[str, list[Any]] = {"prediction": [prediction for prediction, _ in answers]}
-    if classes is not None:
+    if loaded.predictor.classes is not None:
         data["probabilities"] = [p for _, scores in answers for p in scores or ()]
-    wanted = request.get("outputs") or [{"name": name} for name in data]
     outputs = []
     for output in wanted:
-        name = output.get("name") if isinstance(output, Mapping) else None
-        if name not in data:
-            raise UsageError(f"no output {str(name)[:100]!r}. {nearest(str(name)[:100], data)}")
-        entry = next(found for found in metadata["outputs"] if found["name"] == name)
-        shape = [len(rows), *entry["shape"][1:]]
-        outputs.append({**entry, "shape": shape, "data": data[name]})
-    answer = {
-        "model_name": endpoint.model,
-        "model_version": metadata["versions"][0],
+        shape = [len(answers), *output["shape"][1:]]
+        outputs.append({**output, "shape": shape, "data": data[output["name"]]})
+    answer: dict[str, Any] = {
+        "model_name": loaded.predictor.model,
+        "model_version": str(loaded.served.version),
         "outputs": outputs,
     }
-    if "id" in request:
+    if isinstance(request.get("id"), str):
         answer["id"] = request["id"]
     return answer
 
 
-def v2_routes(endpoint: Endpoint, ready: Callable[[], str]) -> list[Route]:
-    """Return the protocol's routes."""
+def wanted_outputs(loaded: LoadedVersion, request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the metadata of the outputs that a request names, or of all. Raises UsageError."""
+    known = {output["name"]: output for output in metadata(loaded)["outputs"]}
+    if not request.get("outputs"):
+        return list(known.values())
+    wanted = []
+    for output in _listed(request, "outputs", "outputs"):
+        name = output.get("name")
+        if not isinstance(name, str) or name not in known:
+            raise UsageError(f"no output {_text(name)!r}. {nearest(_text(name), known)}")
+        wanted.append(known[name])
+    return wanted
 
-    def known(request: Request) -> Response | None:
+
+class _V2:
+    """The protocol's routes of one model."""
+
+    def __init__(self, front: Front, ready: Callable[[], str]) -> None:
+        self._front = front
+        self._endpoint = front.endpoint
+        self._ready = ready
+
+    def routes(self) -> list["Route"]:
+        from starlette.routing import Route
+
+        found = [
+            Route("/v2", self._server),
+            Route("/v2/health/live", self._live),
+            Route("/v2/health/ready", self._server_ready),
+        ]
+        for base in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            found += [
+                Route(base, self._model),
+                Route(f"{base}/ready", self._model_ready),
+                Route(f"{base}/infer", self._infer, methods=["POST"]),
+            ]
+        return found
+
+    async def _server(self, request: "Request") -> "Response":
+        about = {"name": "steelyard", "version": steelyard.__version__, "extensions": []}
+        return _response(about)
+
+    async def _live(self, request: "Request") -> "Response":
+        return _response({"live": True})
+
+    async def _server_ready(self, request: "Request") -> "Response":
+        why_not = self._ready()
+        return _response({"ready": not why_not}, 503 if why_not else 200)
+
+    async def _model(self, request: "Request") -> "Response":
+        return self._unknown(request) or _response(metadata(self._endpoint.loaded))
+
+    async def _model_ready(self, request: "Request") -> "Response":
+        why_not = self._ready()
+        document = {"name": self._endpoint.model, "ready": not why_not}
+        return self._unknown(request) or _response(document, 503 if why_not else 200)
+
+    async def _infer(self, request: "Request") -> "Response":
+        unknown = self._unknown(request)
+        if unknown is not None:
+            return unknown
+        try:
+            body = await self._front.body(request.scope, request.receive)
+            return _response(await self._inferred(body))
+        except (UsageError, BodyTooLargeError, BusyError, LogFullError) as error:
+            return _refusal(error)
+        except ClientGoneError:
+            return _response({}, CLIENT_GONE)  # for the counters; nobody reads it
+
+    async def _inferred(self, body: bytes) -> dict[str, Any]:
+        request = _parsed(body)
+        loaded = self._endpoint.loaded
+        rows = rows_of(loaded.predictor.fields, request)
+        wanted_outputs(loaded, request)  # a mistake is told before anything is logged
+        # Through the one core, so that v2 checks, logs and answers as the native route does.
+        answers = await self._front.in_turn(self._endpoint.answer_rows(loaded, rows))
+        return infer_document(loaded, request, answers)
+
+    def _unknown(self, request: "Request") -> "Response | None":
+        """Return a 404 where the path names another model or version than the one served."""
         name, version = request.path_params["model"], request.path_params.get("version")
-        if name != endpoint.model:
-            hint = nearest(name[:100], [endpoint.model])
-            return JSONResponse({"error": f"no model {name[:100]!r}. {hint}"}, 404)
-        current = str(endpoint.loaded.served.version)
+        model = self._endpoint.model
+        if name != model:
+            message = f"no model {name[:_SHOWN]!r}. {nearest(name[:_SHOWN], [model])}"
+            return _response({"error": message}, 404)
+        current = str(self._endpoint.loaded.served.version)
         if version is not None and version != current:
             message = f"version {version[:20]} of {name} is not served; {current} is."
-            return JSONResponse({"error": message}, 404)
+            return _response({"error": message}, 404)
         return None
 
-    async def server(request: Request) -> Response:
-        return JSONResponse(
-            {"name": "steelyard", "version": steelyard.__version__, "extensions": []}
-        )
 
-    async def live(request: Request) -> Response:
-        return JSONResponse({"live": True})
+def _response(
+    document: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+) -> "Response":
+    from starlette.responses import JSONResponse
 
-    async def server_ready(request: Request) -> Response:
-        return JSONResponse({"ready": not ready()}, 503 if ready() else 200)
+    return JSONResponse(document, status, headers)
 
-    async def model_ready(request: Request) -> Response:
-        return known(request) or JSONResponse(
-            {"name": endpoint.model, "ready": not ready()}, 503 if ready() else 200
-        )
 
-    async def metadata(request: Request) -> Response:
-        return known(request) or JSONResponse(_metadata(endpoint))
+def _refusal(error: SteelyardError) -> "Response":
+    document: dict[str, Any] = {"error": str(error)}
+    if isinstance(error, InputError):
+        return _response(document | {"errors": error.errors}, 400)
+    if isinstance(error, UsageError):
+        return _response(document, 400)
+    if isinstance(error, BodyTooLargeError):
+        return _response(document, 413, {"connection": "close"})
+    return _response(document, 429 if isinstance(error, BusyError) else 503, {"retry-after": "1"})
 
-    async def infer(request: Request) -> Response:
-        if (unknown := known(request)) is not None:
-            return unknown
-        if ready():
-            return JSONResponse({"error": ready()}, 503, {"retry-after": "1"})
-        try:
-            return JSONResponse(await run_in_threadpool(_infer, endpoint, await request.body()))
-        except InputError as error:
-            return JSONResponse({"error": str(error), "errors": error.errors}, 400)
-        except UsageError as error:
-            return JSONResponse({"error": str(error)}, 400)
-        except (LogFullError, NotFiniteError) as error:
-            return JSONResponse({"error": str(error)}, 503, {"retry-after": "1"})
 
-    routes = [
-        Route("/v2", server),
-        Route("/v2/health/live", live),
-        Route("/v2/health/ready", server_ready),
-    ]
-    for base in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-        routes += [
-            Route(base, metadata),
-            Route(f"{base}/ready", model_ready),
-            Route(f"{base}/infer", infer, methods=["POST"]),
-        ]
-    return routes
+def v2_routes(front: Front, ready: Callable[[], str]) -> list["Route"]:
+    """Return the protocol's routes; `ready` returns why the server is not ready, or nothing."""
+    return _V2(front, ready).routes()

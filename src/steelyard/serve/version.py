@@ -1,0 +1,121 @@
+"""A verified version and the texts of its answers and log records, made ready once at load."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from steelyard.bundle.predictor import Answer, Predictor
+from steelyard.core.answers import class_keys
+from steelyard.core.validation import BODY, RowDecoder
+from steelyard.errors import InputError
+
+__all__ = ["Follow", "LoadedVersion", "Served", "load"]
+
+_NOT_FINITE: Final = {
+    "field": BODY,
+    "message": "expected values for which the model has a finite answer",
+    "got": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The version that an endpoint is to serve: its number, and where its bundle lies."""
+
+    version: int
+    bundle: str
+    folder: Path
+
+
+class Follow(Protocol):
+    """Says which version an endpoint is to serve now; cheap enough to be asked all the time."""
+
+    def __call__(self) -> Served:
+        """Return the version that is wanted now."""
+
+
+class LoadedVersion:
+    """A version that is ready to answer.
+
+    Answers and records are templates filled with the numbers' shortest decimal forms, which read
+    back as the same bits.
+    """
+
+    def __init__(self, served: Served, predictor: Predictor) -> None:
+        self.served = served
+        self.predictor = predictor
+        self.decoder: RowDecoder = predictor.decoder
+        self.names = frozenset(field.name for field in predictor.fields)
+        public = [(i, field.name) for i, field in enumerate(predictor.fields) if not field.private]
+        self._public = public
+        # The request's own bytes are the logged row where nothing has to be taken out or filled in.
+        self._verbatim = len(public) == len(predictor.fields) and not (
+            predictor.allow_unknown or any(not field.required for field in predictor.fields)
+        )
+        encode = msgspec.json.encode
+        self._labels: dict[Any, str] = {
+            label: encode(label).decode() for label in predictor.classes or ()
+        }
+        probabilities = ""
+        if predictor.classes is not None:
+            keys = [encode(key).decode() for key in class_keys(predictor.classes)]
+            members = ",".join(f"{key.replace('%', '%%')}:%r" for key in keys)
+            probabilities = f',"probabilities":{{{members}}}'
+        name = encode(predictor.model).decode()
+        tail = f'"model":{name},"version":{served.version},"source":"model"'
+        self._answer = '{"prediction":%s' + probabilities + ',"prediction_id":"%s",' + tail + "}"
+        self._record = (
+            '{"prediction_id":"%s","time":"%s",' + tail + f',"bundle":"{served.bundle}"'
+            ',"outputs":[{"name":"prediction","value":%s}],"prediction":%s' + probabilities
+            + ',"latency_us":%d,"row":'
+        )  # fmt: skip
+
+    def texts(self, answer: Answer) -> tuple[str, Sequence[float]]:
+        """Return a prediction as JSON, and its probabilities.
+
+        Raises InputError where a number is not finite: JSON has no form for it, and nobody can
+        use it.
+        """
+        prediction, scores = answer
+        if scores is None:
+            if not math.isfinite(prediction):  # type: ignore[arg-type]
+                raise InputError([_NOT_FINITE])
+            return repr(prediction), ()
+        if not all(map(math.isfinite, scores)):
+            raise InputError([_NOT_FINITE])
+        return self._labels[prediction], scores
+
+    def answer(self, texts: tuple[str, Sequence[float]], prediction_id: str) -> bytes:
+        """Return an answer's JSON."""
+        return (self._answer % (texts[0], *texts[1], prediction_id)).encode()
+
+    def record(
+        self,
+        texts: tuple[str, Sequence[float]],
+        prediction_id: str,
+        at: str,
+        microseconds: int,
+        row: bytes,
+    ) -> bytes:
+        """Return the log's record of an answer, as JSON on one line."""
+        text, scores = texts
+        head = self._record % (prediction_id, at, text, text, *scores, microseconds)
+        return head.encode() + row + b"}"
+
+    def logged_row(self, values: Sequence[Any], body: bytes | None) -> bytes:
+        """Return a row as it is logged: without private fields, on one line."""
+        if body is not None and self._verbatim and b"\n" not in body:
+            return body.strip()
+        return msgspec.json.encode({name: values[i] for i, name in self._public})
+
+
+def load(served: Served) -> LoadedVersion:
+    """Verify a version's bundle, files and golden rows, and make it ready.
+
+    Raises IntegrityError where the bundle is not what was sealed.
+    """
+    return LoadedVersion(served, Predictor.load(served.folder, expected=served.bundle))
