@@ -6,7 +6,7 @@ computed from a fitted Python object.
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final, Literal
@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 import sklearn.metrics
+from scipy.stats import rankdata
 from sklearn.exceptions import UndefinedMetricWarning
 
 from steelyard.errors import DefinitionError, nearest
@@ -22,6 +23,7 @@ from steelyard.features.parts import Scores, Task
 __all__ = [
     "Metric",
     "Undefined",
+    "class_auc",
     "class_codes",
     "evaluate",
     "find_metric",
@@ -212,11 +214,12 @@ def _arguments(
     truth = class_codes(label, scores.classes)
     if metric.given == "labels":
         return truth, class_codes(scores.prediction, scores.classes), {}
-    if task == "binary":
-        return truth, scores.probabilities[:, 1], {}
     options: dict[str, Any] = {}
     if "labels" in inspect.signature(metric.function).parameters:
+        # A class may have no row here.
         options["labels"] = np.arange(len(scores.classes))
+    if task == "binary":
+        return truth, scores.probabilities[:, 1], options
     # Metrics want rows that sum to one in the last bits too.
     total = scores.probabilities.sum(axis=1, keepdims=True)
     return truth, scores.probabilities / total, options
@@ -233,6 +236,24 @@ def class_codes(label: npt.NDArray[Any], classes: tuple[Any, ...]) -> npt.NDArra
         return np.fromiter(map(place.__getitem__, label.tolist()), np.int64, len(label))
     except KeyError as error:
         raise Undefined(f"the label {error.args[0]!r} is no class of the model") from None
+
+
+def class_auc(
+    values: npt.NDArray[np.float64], told: npt.NDArray[np.int64], classes: Sequence[int]
+) -> npt.NDArray[np.float64]:
+    """Return for each class the AUC of values [N] that should be high within it; ties count half.
+
+    >>> class_auc(np.array([0.1, 0.2, 0.3]), np.array([0, 1, 1]), [1])
+    array([1.])
+    """
+    ranks = rankdata(values)
+    found = np.empty(len(classes))
+    for i, one in enumerate(classes):
+        inside = told == one
+        count = int(inside.sum())
+        rest = len(told) - count
+        found[i] = (ranks[inside].sum() - count * (count + 1) / 2) / (count * rest)
+    return found
 
 
 def require_metric(name: str, task: Task) -> Metric:

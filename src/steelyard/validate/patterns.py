@@ -16,7 +16,7 @@ _CATEGORIES: Final = {
     "CATEGORY_NOT_WORD": "-",
     "CATEGORY_NOT_SPACE": "a",
 }
-_EXTRA: Final = (0, 1, 2, 4, 8, 16, 32, 64)
+_EXTRA: Final = 64
 
 
 def example_of(pattern: str, least: int = 0, most: int | None = None) -> str | None:
@@ -30,7 +30,7 @@ def example_of(pattern: str, least: int = 0, most: int | None = None) -> str | N
         parsed = importlib.import_module("re._parser").parse(pattern)
     except (ImportError, AttributeError):
         return None
-    for extra in _EXTRA:
+    for extra in (*range(_EXTRA), least):
         made = _Maker(extra).text(parsed)
         for text in (made, made.ljust(least, "x"), made.rjust(least, "x")):
             fitting = least <= len(text) and (most is None or len(text) <= most)

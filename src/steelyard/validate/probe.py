@@ -57,7 +57,7 @@ class Probe:
         *,
         warm_up: int = 50,
         fewest: int = 200,
-        most: int = 1000,
+        most: int = 500,
         seconds: float = 3.0,
     ) -> npt.NDArray[np.float64]:
         """Return the milliseconds that each of many requests took, one row each, in turn.

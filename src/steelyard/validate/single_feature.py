@@ -11,14 +11,13 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 from sklearn.isotonic import IsotonicRegression
 
 from steelyard.features.parts import Part, Scores, Task
-from steelyard.validate.metrics import class_codes
+from steelyard.validate.metrics import class_auc, class_codes
 from steelyard.validate.rows import codes
 
-__all__ = ["FeatureScore", "Sample", "class_auc", "sample_of", "score_features"]
+__all__ = ["FeatureScore", "Sample", "sample_of", "score_features", "task_score"]
 
 _ROWS: Final = 50_000
 _MOST_BINS: Final = 256
@@ -93,22 +92,6 @@ def score_features(sample: Sample, names: Sequence[str]) -> list[FeatureScore]:
     score = _score_classes if sample.classes else _score_number
     found = [score(sample, name) for name in names]
     return sorted(found, key=lambda one: (-one.score, one.feature))
-
-
-def class_auc(values: Floats, told: Ints, classes: Sequence[int]) -> Floats:
-    """Return for each class the AUC of values [N] that should be high within it; ties count half.
-
-    >>> class_auc(np.array([0.1, 0.2, 0.3]), np.array([0, 1, 1]), [1])
-    array([1.])
-    """
-    ranks = rankdata(values)
-    found = np.empty(len(classes))
-    for i, one in enumerate(classes):
-        inside = told == one
-        count = int(inside.sum())
-        rest = len(told) - count
-        found[i] = (ranks[inside].sum() - count * (count + 1) / 2) / (count * rest)
-    return found
 
 
 def task_score(sample: Sample, scores: Scores, task: Task) -> float:
@@ -189,7 +172,7 @@ def _score_number(sample: Sample, name: str) -> FeatureScore:
     mean = float(sample.learned.mean())
     counts = np.bincount(learned, minlength=size)
     sums = np.bincount(learned, sample.learned, size)
-    guesses = [((sums + _PRIOR_ROWS * mean) / (counts + _PRIOR_ROWS))[asked]]
+    guesses = [np.where(counts > 0, sums / np.maximum(counts, 1), mean)[asked]]
     if sample.test.features[name].dtype != object:
         guesses += _smooth_guesses(sample, name)
     score = max(_r2(sample.told, guess) for guess in guesses)

@@ -1,21 +1,21 @@
 """Gate slices: the model is good enough within each part of the rows, not only on the whole."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import norm
 
 from steelyard.core.gates import SlicesAtLeast, SlicesAtMost
 from steelyard.core.records import Check
-from steelyard.features.parts import Part, Scores, Task
 from steelyard.validate.candidate import Candidate
 from steelyard.validate.evidence import found
 from steelyard.validate.metrics import Undefined, class_codes, evaluate
+from steelyard.validate.resampling import clipped_losses
 from steelyard.validate.rows import take_scores
 from steelyard.validate.settings import Settings
-from steelyard.validate.single_feature import class_auc
 from steelyard.validate.slicing import column_of, slices_of
 
 __all__ = ["check_slices"]
@@ -23,19 +23,13 @@ __all__ = ["check_slices"]
 _SHOWN: Final = 20
 _MOST_VALUES: Final = 50
 _FEWEST_ROWS: Final = 100
-_FEWEST_OF_CLASS: Final = 20
 _ALPHA: Final = 0.01
-_METRICS: Final[Mapping[Task, str]] = {
-    "binary": "roc_auc",
-    "multiclass": "accuracy",
-    "regression": "rmse",
-}
-# How far below the whole a slice must lie to be pointed at: absolute, for RMSE relative.
-_FAR: Final[Mapping[Task, float]] = {"binary": 0.05, "multiclass": 0.10, "regression": 0.5}
+
+Rows = npt.NDArray[np.int64]
 
 
 def check_slices(candidate: Candidate) -> Iterator[Check]:
-    """Judge each `SlicesAtLeast` and `SlicesAtMost`; without one, look for slices far below."""
+    """Judge each `SlicesAtLeast` and `SlicesAtMost`; without one, look for weak slices."""
     limits = Settings.of(candidate.definition).slices
     for limit in limits:
         for name in limit.by:
@@ -105,112 +99,98 @@ def _message(
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
+    """Some rows, how much the model says there beyond their average, and how surely it says less."""
+
     column: str
     value: str
     rows: int
-    metric: float
-    behind: float
+    loss: float
+    constant: float
     z: float
+
+    @property
+    def skill(self) -> float:
+        return 1.0 - self.loss / self.constant
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "column": self.column,
+            "slice": self.value,
+            "rows": self.rows,
+            "loss": self.loss,
+            "loss_of_average": self.constant,
+            "skill": self.skill,
+            "z": self.z,
+        }
 
 
 def _scan(candidate: Candidate) -> Check:
-    test, scores, task = candidate.test, candidate.scores, candidate.task
-    name = _METRICS[task]
-    whole, _ = _measure(test, scores, task)
-    looked_at: list[_Slice] = []
-    for column, rows, value in _categories(candidate):
-        part, answers = test.take(rows), take_scores(scores, rows)
-        metric, error = _measure(part, answers, task)
-        if metric is None or whole is None or error is None:
-            continue
-        behind = metric / whole - 1 if task == "regression" and whole else whole - metric
-        gap = metric - whole if task == "regression" else whole - metric
-        looked_at.append(
-            _Slice(column, value, len(rows), metric, behind, gap / error if error else 0.0)
-        )
-    # Bonferroni: among many slices some lie far below by chance.
+    """Look for slices where the model does worse than always answering the slice's own average.
+
+    A metric of ranks, as AUC, is lower within slices of any telling column, and harder rows have
+    a larger loss; the slice's own average makes slices comparable.
+    """
+    losses = clipped_losses(candidate.test, candidate.scores, len(candidate.train))
+    looked_at = [
+        one
+        for name, value, rows in _few_valued(candidate)
+        if (one := _compared(candidate, name, value, rows, losses[rows])) is not None
+    ]
+    # Bonferroni: among many slices some look bad by chance.
     critical = float(norm.isf(_ALPHA / max(1, len(looked_at))))
-    far = [one for one in looked_at if one.behind > _FAR[task] and one.z > critical]
-    far.sort(key=lambda one: -one.behind)
-    worst = sorted(looked_at, key=lambda one: -one.behind)
-    told = f"No slice of {len(looked_at)} lies far behind the whole."
-    if far:
+    looked_at.sort(key=lambda one: (one.skill, one.column, one.value))
+    failing = [one for one in looked_at if one.z > critical]
+    told = f"The model says more than the average in each of {len(looked_at)} slices, or as much."
+    if failing:
+        first = failing[0]
+        more = f", and so in {len(failing) - 1} more slices" if len(failing) > 1 else ""
         told = (
-            f"{name} is {far[0].metric:.4g} where {far[0].column!r} is {far[0].value} "
-            f"({far[0].rows} rows), {whole:.4g} on the whole. Set a limit with SlicesAtLeast or "
-            "SlicesAtMost where it matters."
+            f"Where {first.column!r} is {first.value} ({first.rows} rows) the model does worse than "
+            f"always answering their average{more}. Look at these rows; set a limit with "
+            "SlicesAtLeast where it matters."
         )
     return found(
         "slices",
         "worst slices",
         True,
         told,
-        value=worst[0].metric if worst else None,
-        flagged=bool(far),
-        metric=name,
-        whole=whole,
-        far=[_line(one) for one in far[:_SHOWN]],
-        worst=[_line(one) for one in worst[:5]],
+        value=looked_at[0].skill if looked_at else None,
+        threshold=0.0,
+        flagged=bool(failing),
+        measure="skill: the share of the slice's own average's loss that the model takes away",
+        failing=[one.document() for one in failing[:_SHOWN]],
+        worst=[one.document() for one in looked_at[:5]],
         looked_at=len(looked_at),
         critical_z=critical,
     )
 
 
-def _line(one: _Slice) -> dict[str, Any]:
-    return {
-        "column": one.column,
-        "slice": one.value,
-        "rows": one.rows,
-        "value": one.metric,
-        "z": one.z,
-    }
-
-
-def _categories(candidate: Candidate) -> Iterator[tuple[str, Any, str]]:
-    """Yield the slices of every column of few values that has enough rows in them."""
+def _few_valued(candidate: Candidate) -> Iterator[tuple[str, str, Rows]]:
+    """Yield column, value and rows of every slice by a column of few values with enough rows."""
     test = candidate.test
-    names = dict.fromkeys(
-        [*candidate.model_features, *(f.name for f in candidate.definition.fields)]
-    )
-    for name in names:
+    fields = (field.name for field in candidate.definition.fields if not field.temporal)
+    for name in dict.fromkeys([*candidate.model_features, *fields]):
         values = column_of(test, name)
-        if values.dtype == object:
-            few = len(set(values.tolist())) <= _MOST_VALUES
-        else:
-            few = values.dtype == bool or len(np.unique(values[:2000])) <= _MOST_VALUES // 5
-        if not few:
+        if values.dtype != bool and len(set(values.tolist())) > _MOST_VALUES:
             continue
         for value, rows in slices_of(values):
             if _FEWEST_ROWS <= len(rows) < len(test):
-                yield name, rows, value
+                yield name, value, rows
 
 
-def _measure(part: Part, scores: Scores, task: Task) -> tuple[float | None, float | None]:
-    """Return the metric of some rows and its standard error; None where there are too few."""
-    if scores.classes is None or scores.probabilities is None:
-        squares = (part.label.astype(np.float64) - scores.prediction) ** 2
-        rmse = float(np.sqrt(squares.mean()))
-        error = float(squares.std(ddof=1)) / np.sqrt(len(squares)) / (2 * rmse) if rmse else 0.0
-        return rmse, float(error)
-    label = class_codes(part.label, scores.classes)
-    if task == "multiclass":
-        right = float(np.mean(part.label == scores.prediction))
-        return right, float(np.sqrt(max(right * (1 - right), 1e-12) / len(label)))
-    positive = int(label.sum())
-    negative = len(label) - positive
-    if min(positive, negative) < _FEWEST_OF_CLASS:
-        return None, None
-    auc = float(class_auc(scores.probabilities[:, 1], label, [1])[0])
-    return auc, _auc_error(auc, positive, negative)
-
-
-def _auc_error(auc: float, positive: int, negative: int) -> float:
-    """Return the standard error of an AUC.
-
-    Source: J. Hanley, B. McNeil, The meaning and use of the area under a ROC curve, 1982.
-    """
-    first, second = auc / (2 - auc), 2 * auc**2 / (1 + auc)
-    spread = (
-        auc * (1 - auc) + (positive - 1) * (first - auc**2) + (negative - 1) * (second - auc**2)
-    ) / (positive * negative)
-    return float(np.sqrt(max(spread, 0.0)))
+def _compared(
+    candidate: Candidate, name: str, value: str, rows: Rows, losses: npt.NDArray[np.float64]
+) -> _Slice | None:
+    label, classes = candidate.test.label[rows], candidate.scores.classes
+    if classes is None:
+        numbers = label.astype(np.float64)
+        average = (numbers - numbers.mean()) ** 2
+    else:
+        place = class_codes(label, classes)
+        average = -np.log((np.bincount(place) / len(place))[place])
+    constant = float(average.mean())
+    gap = losses - average
+    error = float(gap.std(ddof=1)) / len(gap) ** 0.5
+    if not constant or not error:
+        return None
+    return _Slice(name, value, len(rows), float(losses.mean()), constant, float(gap.mean()) / error)
