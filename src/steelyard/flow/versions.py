@@ -117,8 +117,8 @@ def rollback_model(name: str, alias: str, reason: str, config: Config) -> dict[s
 
 def _moved(ledger: Ledger, move: AliasMove, config: Config) -> dict[str, Any]:
     version = ledger.resolve(Reference(move.model, version=move.to))
-    if move.moved:
-        mirror_alias(version, move.alias, config)
+    # Also where nothing moved: the mirror may have missed the move that brought it there.
+    mirror_alias(version, move.alias, config)
     return {
         "model": move.model,
         "alias": move.alias,
