@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from steelyard.errors import SteelyardError
+from steelyard.errors import RefusedError, SteelyardError
 from steelyard.serve.endpoint import Endpoint
 from steelyard.serve.metrics import Metrics
 from steelyard.serve.version import Follow, Served, load
@@ -73,8 +73,7 @@ class Follower(threading.Thread):
         try:
             loaded = load(wanted)
             if loaded.predictor.model != self._endpoint.model:
-                self._fall_behind(f"version {wanted.version} is of {loaded.predictor.model}")
-                return
+                raise RefusedError(f"it is a version of {loaded.predictor.model}")
         except Exception as error:  # noqa: BLE001  # whatever is wrong with it, the old one answers
             self._refused, self._refused_at = wanted, time.monotonic()
             self._metrics.swap_refused()
