@@ -25,16 +25,16 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import telco
 from rich.console import Console
 from rich.table import Table
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
-from skl2onnx import convert_sklearn
-from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
-import telco
 from steelyard.core.config import Config
 from steelyard.flow.building import build, read_table
 

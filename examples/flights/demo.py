@@ -1,6 +1,6 @@
 """The demo: what a person would type, typed for them, with what they would see.
 
-    python -m examples.flights.demo
+python -m examples.flights.demo
 """
 
 import json
@@ -80,7 +80,9 @@ def main() -> None:
 
     say("3. The champion serves, and what it answers is logged before the answer leaves")
     with server("late_flights") as url:
-        console.print(f"[dim]$[/] [cyan]curl {url}/predict/late_flights -d '{json.dumps(FLIGHT)}'[/]")
+        console.print(
+            f"[dim]$[/] [cyan]curl --json '{json.dumps(FLIGHT)}' {url}/predict/late_flights[/]"
+        )
         console.print_json(json.dumps(ask(f"{url}/predict/late_flights", FLIGHT)))
     steelyard("log", "late_flights", "--since", "5m")
 

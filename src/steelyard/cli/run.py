@@ -1,9 +1,10 @@
 """`steelyard run`: from a definition to a verified, registered and promoted version."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from steelyard.cli.output import Json, console, print_json, stages, verdict_table
 from steelyard.core.config import Config
@@ -56,15 +57,20 @@ def _settings(given: list[str]) -> dict[str, str]:
     return settings
 
 
-def _say(document: dict[str, object]) -> None:
+def _say(document: dict[str, Any]) -> None:
+    verdict = document["verdict"]
     name = f"{document['model']}@{document['version']}"
     if document["promoted"]:
         console.print(f"[bold green]{name} is champion.[/] bundle {str(document['bundle'])[:12]}")
         console.print(f"[dim]→[/] steelyard serve {document['model']}")
-    elif document["verdict"]["passed"]:  # type: ignore[index]
+    elif verdict["passed"]:
         console.print(f"[bold]{name} passed and is kept without an alias.[/]")
         console.print(f"[dim]→[/] steelyard promote {name}")
     else:
-        console.print(f"[bold red]{name} was refused[/] and is kept without an alias.")
+        console.print(f"[bold red]{name} was refused[/] and is kept without an alias:")
+        for check in verdict["checks"]:
+            if not check["passed"] and not check["waived"]:
+                message = escape(str(check["evidence"].get("message", check["name"])))
+                console.print(f"[red]✗[/] {check['gate']}: {message}")
         console.print(f"[dim]→[/] steelyard show {name}")
     console.print(f"[dim]{document['seconds']} s[/]")

@@ -69,7 +69,7 @@ def train_model(
         on_stage("Train, compile and seal the bundle")
         built = build(definition, table, scratch)
 
-        on_stage("Judge")
+        on_stage("Gather the evidence")
         provenance = provenance_of(definition, table)
         verdict, candidate = judge_bundle(definition, table, built, provenance, ledger, on_stage)
 

@@ -58,9 +58,7 @@ def show_version(ref: str, config: Config) -> dict[str, Any]:
         "row": json.loads((folder / "schema.json").read_bytes()),
         "verdict": ledger.verdict(version).document(),
         "provenance": ledger.provenance(version),
-        "ledger": [
-            {**event, "what": _told(event)} for event in ledger.history(version.model)
-        ],
+        "ledger": [{**event, "what": _told(event)} for event in ledger.history(version.model)],
         "folder": str(folder),
     }
 
@@ -132,7 +130,7 @@ def _moved(ledger: Ledger, move: AliasMove, config: Config) -> dict[str, Any]:
 def diff_versions(first: str, second: str, config: Config) -> dict[str, Any]:
     """Return what differs between two versions: records, files and measured values."""
     sides = [_facts(*resolved(ref, config)[:2]) for ref in (first, second)]
-    return {"equal": sides[0] == sides[1], "differences": differences(*sides)}
+    return {"equal": sides[0] == sides[1], "differences": differences(sides[0], sides[1])}
 
 
 def _facts(ledger: Ledger, version: Version) -> dict[str, Any]:

