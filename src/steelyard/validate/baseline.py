@@ -101,4 +101,4 @@ def _linear_message(found: Difference, matters: float, model: str) -> str:
         return f"{told}: better."
     if found.low > 0:
         return f"{told}: worse, by less than matters."
-    return f"{told}: not worse."
+    return f"{told}: no difference that is sure."

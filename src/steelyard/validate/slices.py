@@ -140,7 +140,7 @@ def _scan(candidate: Candidate) -> Check:
     critical = float(norm.isf(_ALPHA / max(1, len(looked_at))))
     looked_at.sort(key=lambda one: (one.skill, one.column, one.value))
     failing = [one for one in looked_at if one.z > critical]
-    told = f"The model says more than the average in each of {len(looked_at)} slices, or as much."
+    told = f"No slice of {len(looked_at)} is surely answered worse than by its own average."
     if failing:
         first = failing[0]
         more = f", and so in {len(failing) - 1} more slices" if len(failing) > 1 else ""
