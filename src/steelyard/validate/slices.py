@@ -169,7 +169,11 @@ def _few_valued(candidate: Candidate) -> Iterator[tuple[str, str, Rows]]:
     """Yield column, value and rows of every slice by a column of few values with enough rows."""
     test = candidate.test
     fields = (field.name for field in candidate.definition.fields if not field.temporal)
+    # Nobody asked for these slices, so private values stay out of the evidence.
+    private = {field.name for field in candidate.definition.fields if field.private}
     for name in dict.fromkeys([*candidate.model_features, *fields]):
+        if name in private:
+            continue
         values = column_of(test, name)
         if values.dtype != bool and len(set(values.tolist())) > _MOST_VALUES:
             continue

@@ -100,3 +100,14 @@ def test_without_limits_a_weak_slice_is_pointed_at(make: Make, task: str) -> Non
     assert found.flagged
     assert found.evidence["failing"][0]["slice"] == "pro"
     assert found.evidence["failing"][0]["skill"] < 0
+
+
+def test_private_columns_are_looked_at_only_where_asked(make: Make) -> None:
+    class Private(sy.Row):
+        plan: str = sy.Field(private=True)
+        active: bool
+
+    made = make(rows=4000, test=3000, definition={"row": Private})
+    made = replace(made, model_features=("plan", "active"))
+    (found,) = check_slices(spoiled(made, pro(made.test.columns)))
+    assert {line["column"] for line in found.evidence["worst"]} == {"active"}
