@@ -18,6 +18,7 @@ from steelyard.core.definition import RowFeatures
 from steelyard.core.fields import NULL_STRING, FieldSpec
 from steelyard.errors import DefinitionError, SteelyardError
 from steelyard.features.columns import dtype_of
+from steelyard.features.division import guard_divisions
 from steelyard.features.namespace import Columns, Namespace
 from steelyard.features.parts import Columns as ColumnArrays
 
@@ -216,7 +217,7 @@ def _trace(features: RowFeatures[Any], fields: Sequence[FieldSpec], lanes: int) 
         {f"{_OUT}{name}": var for name, var in outputs.items()},
         drop_unused_inputs=True,
     )
-    return FeatureGraph(model, tuple(numeric), tuple(categorical))
+    return FeatureGraph(guard_divisions(model), tuple(numeric), tuple(categorical))
 
 
 def _spread(var: spox.Var, lanes: int) -> spox.Var:

@@ -18,6 +18,7 @@ from steelyard.flow.records import documents_of, provenance_of
 from steelyard.flow.stores import open_ledger
 from steelyard.flow.tracking import mirror_alias, mirror_version, record_run, warm_up
 from steelyard.validate.plots import plots
+from steelyard.validate.settings import check_settings
 
 __all__ = ["TrainingRun", "train_model"]
 
@@ -65,6 +66,8 @@ def train_model(
     with scratch_folder(config.state / "candidates") as scratch:
         on_stage("Read and check the data, compute row features")
         table = read_table(definition, config)
+        # A gate that cannot be asked is told before minutes of training.
+        check_settings(definition, table.dataset.task, list(table.train.features))
 
         on_stage("Train, compile and seal the bundle")
         built = build(definition, table, scratch)
