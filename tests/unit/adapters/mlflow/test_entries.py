@@ -41,7 +41,7 @@ def test_keys_are_distinct_and_taken_by_mlflow(
 
 @given(st.from_regex(r"[a-z][a-z0-9_.-]{0,40}(/[a-z]{1,5})?", fullmatch=True))
 def test_a_good_name_is_kept(name: str) -> None:
-    assert keys_of([name]) == {name: name.strip("_")}
+    assert keys_of([name]) == {name: "/".join(step.strip("_") for step in name.split("/"))}
 
 
 def test_batches_are_small_and_whole(churn: Any, make_record: Callable[..., RunRecord]) -> None:
