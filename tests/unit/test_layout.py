@@ -52,11 +52,12 @@ def hidden_own_imports(tree: ast.Module) -> list[str]:
     found = []
     for function in functions(tree):
         for node in ast.walk(function):
-            names = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
                 names = [node.module or "." * node.level]
+            else:
+                continue
             found += [
                 f"line {node.lineno}: {name}"
                 for name in names
