@@ -31,6 +31,7 @@ def init(
     templates = files("steelyard.cli") / "scaffold"
     for source, target in (
         ("churn.py.txt", "churn.py"),
+        ("test_churn.py.txt", "test_churn.py"),
         ("README.md.txt", "README.md"),
         ("requirements.txt", "requirements.txt"),
         ("gitignore.txt", ".gitignore"),
