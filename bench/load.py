@@ -23,12 +23,13 @@ class Client(asyncio.Protocol):
 
     def __init__(self, requests: list[bytes], first: int) -> None:
         self.requests = requests
-        self.next = first
+        self.first = first
+        self.sent = 0
         self.latencies: list[int] = []
         self.problems: list[str] = []
         self.stopped = False
         self._buffer = b""
-        self._sent = 0
+        self._began = 0
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -39,9 +40,9 @@ class Client(asyncio.Protocol):
             self.problems.append(f"connection lost: {error}")
 
     def _send(self) -> None:
-        request = self.requests[self.next % len(self.requests)]
-        self.next += 1
-        self._sent = time.perf_counter_ns()
+        request = self.requests[(self.first + self.sent) % len(self.requests)]
+        self.sent += 1
+        self._began = time.perf_counter_ns()
         self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -57,7 +58,7 @@ class Client(asyncio.Protocol):
             self._buffer = data
             return
         self._buffer = b""
-        self.latencies.append(time.perf_counter_ns() - self._sent)
+        self.latencies.append(time.perf_counter_ns() - self._began)
         if data[9:12] != b"200":
             self.problems.append(data[:300].decode("utf-8", "replace"))
         elif len(self.latencies) % _CHECK_EVERY == 0:
@@ -99,6 +100,7 @@ async def run(arguments: argparse.Namespace) -> dict[str, Any]:
     problems = [problem for client in clients for problem in client.problems]
     return {
         "requests": len(latencies),
+        "sent": sum(client.sent for client in clients),
         "rps": len(latencies) / seconds,
         "p50_us": latencies[len(latencies) // 2] / 1e3 if latencies else None,
         "p99_us": latencies[int(len(latencies) * 0.99)] / 1e3 if latencies else None,

@@ -4,7 +4,8 @@
 
 Every server is one process with uvloop and httptools. Steelyard validates, logs and counts every
 request; the rivals validate and neither log nor count. They take turns within each round, so that
-a busy neighbour hits all of them; medians over the rounds are shown.
+a busy neighbour hits all of them; medians over the rounds are shown. Processor time a request is
+what a server costs whoever else is on the machine; on a busy one it is the figure to look at.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ STEELYARD, ONNX, SKLEARN, ECHO = (
     "FastAPI + scikit-learn",
     "bare uvicorn echo",
 )
-RIVALS = {SKLEARN: "with_sklearn", ONNX: "with_onnxruntime"}
+RIVALS = {ONNX: "with_onnxruntime", SKLEARN: "with_sklearn", ECHO: "echo"}
 START_SECONDS = 60
 
 
@@ -81,19 +83,30 @@ def process(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str
         started.wait(30)
 
 
+@dataclass(frozen=True)
+class Server:
+    port: int
+    pid: int
+
+    def busy_seconds(self) -> float:
+        """Return the processor time that the server has spent so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
-def steelyard(bundle: Path, folder: Path) -> Iterator[int]:
+def steelyard(bundle: Path, folder: Path) -> Iterator[Server]:
     command = [sys.executable, "-m", "steelyard.flow.serving", str(bundle), str(folder / "log")]
     with process(command, stdout=subprocess.PIPE) as server:
         for line in server.stdout or ():
             if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
-                yield int(found[1])
+                yield Server(int(found[1]), server.pid)
                 return
     sys.exit("Steelyard did not start")
 
 
 @contextmanager
-def rival(app: str, folder: Path) -> Iterator[int]:
+def rival(app: str, folder: Path) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -102,7 +115,8 @@ def rival(app: str, folder: Path) -> Iterator[int]:
         "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning",
         *(["--factory"] if app != "echo" else []),
     ]  # fmt: skip
-    with process(command, cwd=HERE, env={**os.environ, "FOLDER": str(folder)}):
+    environment = {**os.environ, "FOLDER": str(folder)}
+    with process(command, cwd=HERE, env=environment) as server:
         late = time.monotonic() + START_SECONDS
         while True:
             try:
@@ -112,26 +126,27 @@ def rival(app: str, folder: Path) -> Iterator[int]:
                 if time.monotonic() > late:
                     sys.exit(f"{app} did not start")
                 time.sleep(0.1)
-        yield port
+        yield Server(port, server.pid)
 
 
-def load(port: int, folder: Path, connections: int, seconds: float) -> dict[str, Any]:
+def load(server: Server, folder: Path, connections: int, seconds: float) -> dict[str, Any]:
     command = [
-        sys.executable, str(HERE / "load.py"), str(port), "/predict/churn",
+        sys.executable, str(HERE / "load.py"), str(server.port), "/predict/churn",
         str(folder / "requests.json"), "--connections", str(connections),
         "--seconds", str(seconds),
     ]  # fmt: skip
-    found: dict[str, Any] = json.loads(subprocess.run(
-        command, check=True, capture_output=True, text=True
-    ).stdout)  # fmt: skip
+    busy = server.busy_seconds()
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    busy = server.busy_seconds() - busy
+    found: dict[str, Any] = json.loads(run.stdout)
     if found["problems"]:
-        sys.exit(f"port {port}: {found['problems']} problems, first: {found['first_problem']}")
-    return found
+        sys.exit(f"{found['problems']} problems, the first: {found['first_problem']}")
+    return {**found, "cpu_us": busy / found["sent"] * 1e6}
 
 
-def stages(port: int) -> dict[str, float]:
+def stages(server: Server) -> dict[str, float]:
     """Return the mean microseconds of each stage of Steelyard's core, from its own metrics."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics") as answer:
         text = answer.read().decode()
     found = {}
     for stage in ("decode", "predict", "encode", "log", "total"):
@@ -148,21 +163,20 @@ def measure(rounds: int, seconds: float, connections: list[int]) -> dict[str, An
     with tempfile.TemporaryDirectory(dir=".") as name, ExitStack() as stack:
         folder = Path(name).absolute()
         bundle = prepare(folder)
-        ports = {STEELYARD: stack.enter_context(steelyard(bundle, folder))}
+        servers = {STEELYARD: stack.enter_context(steelyard(bundle, folder))}
         for title, app in RIVALS.items():
-            ports[title] = stack.enter_context(rival(app, folder))
-        ports[ECHO] = stack.enter_context(rival("echo", folder))
+            servers[title] = stack.enter_context(rival(app, folder))
         for _ in range(rounds):
             for count in connections:
-                for title, port in ports.items():
-                    found = load(port, folder, count, seconds)
+                for title, server in servers.items():
+                    found = load(server, folder, count, seconds)
                     runs.setdefault(title, {}).setdefault(count, []).append(found)
-        core = stages(ports[STEELYARD])
+        core = stages(servers[STEELYARD])
     medians = {
         title: {
             count: {
                 name: statistics.median(run[name] for run in found)
-                for name in ("rps", "p50_us", "p99_us", "client_busy")
+                for name in ("rps", "p50_us", "p99_us", "cpu_us", "client_busy")
             }
             for count, found in by_count.items()
         }
@@ -174,36 +188,38 @@ def measure(rounds: int, seconds: float, connections: list[int]) -> dict[str, An
 def ratios(servers: dict[str, Any], count: int) -> dict[str, float]:
     mine, theirs, echo = (servers[title][count] for title in (STEELYARD, ONNX, ECHO))
     return {
-        "requests/s, times FastAPI + onnxruntime": mine["rps"] / theirs["rps"],
-        "p99, share of FastAPI + onnxruntime": mine["p99_us"] / theirs["p99_us"],
-        "requests/s, times FastAPI + scikit-learn": mine["rps"] / servers[SKLEARN][count]["rps"],
-        "requests/s, share of the bare echo": mine["rps"] / echo["rps"],
+        f"requests/s, times {ONNX}": mine["rps"] / theirs["rps"],
+        f"p99, share of {ONNX}": mine["p99_us"] / theirs["p99_us"],
+        f"processor time, share of {ONNX}": mine["cpu_us"] / theirs["cpu_us"],
+        f"requests/s, times {SKLEARN}": mine["rps"] / servers[SKLEARN][count]["rps"],
+        f"requests/s, share of {ECHO}": mine["rps"] / echo["rps"],
     }
 
 
 def show(found: dict[str, Any], connections: list[int]) -> None:
-    console = Console(highlight=False)
-    table = Table(title=f"medians of {found['rounds']} rounds of {found['seconds']:g} s")
-    table.add_column("server")
+    console = Console(highlight=False, width=110)
+    table = Table(title=f"medians of {found['rounds']} rounds of {found['seconds']:g} s", box=None)
+    for name in ("connections", "server", "req/s", "p50 ms", "p99 ms", "CPU µs/req"):
+        table.add_column(name, justify="left" if name == "server" else "right")
     for count in connections:
-        for name in ("req/s", "p50 ms", "p99 ms"):
-            table.add_column(f"{name}\n{count} conn.", justify="right")
-    for title, by_count in found["servers"].items():
-        cells = [title]
-        for count in connections:
+        for title, by_count in found["servers"].items():
             run = by_count[count]
-            cells += [
+            table.add_row(
+                str(count),
+                title,
                 f"{run['rps']:,.0f}",
                 f"{run['p50_us'] / 1e3:.2f}",
                 f"{run['p99_us'] / 1e3:.2f}",
-            ]
-        table.add_row(*cells)
+                f"{run['cpu_us']:.1f}",
+            )
+        table.add_section()
     console.print(table)
     for count in connections:
-        shown = ", ".join(f"{n}: {v:.2f}" for n, v in ratios(found["servers"], count).items())
-        console.print(f"{count} connections: {shown}")
+        console.print(f"\n{count} connections")
+        for name, value in ratios(found["servers"], count).items():
+            console.print(f"  {name}: {value:.2f}")
     spent = ", ".join(f"{name} {value:.1f}" for name, value in found["stages_us"].items())
-    console.print(f"microseconds a request in the core, by its own metrics: {spent}")
+    console.print(f"\nµs a request in the core, by its own metrics: {spent}")
 
 
 if __name__ == "__main__":

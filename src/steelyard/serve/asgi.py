@@ -9,7 +9,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from steelyard.errors import InputError, LogFullError, SteelyardError, nearest
-from steelyard.serve.endpoint import Endpoint, Steps
+from steelyard.serve.batches import Batches
+from steelyard.serve.endpoint import Asked, Endpoint, Steps
 from steelyard.serve.metrics import Metrics
 
 __all__ = [
@@ -92,6 +93,7 @@ class Front:
         self._route = _PREFIX + endpoint.model
         self._make_pages = pages
         self._pages: Application | None = None
+        self._batches = Batches(endpoint)
         self._turn = asyncio.Lock()
         self._waiting = 0
 
@@ -123,9 +125,11 @@ class Front:
         headers: Headers = ()
         status = 200
         try:
-            answer = self.endpoint.answer(await self.body(scope, receive))
-            if not isinstance(answer, bytes):
-                answer = await self.in_turn(answer)
+            asked = self.endpoint.ask(await self.body(scope, receive))
+            if isinstance(asked, Asked):
+                answer = await self._batches.answer(asked)
+            else:
+                answer = await self.in_turn(asked)
         except InputError as error:
             answer, status = msgspec.json.encode({"errors": error.errors}), 422
         except BodyTooLargeError as error:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from steelyard.bundle.predictor import Answer
@@ -11,16 +12,27 @@ from steelyard.errors import InputError
 from steelyard.serve.metrics import Metrics
 from steelyard.serve.version import LoadedVersion
 
-__all__ = ["Endpoint", "Steps"]
+__all__ = ["AT_ONCE", "Asked", "Endpoint", "Steps"]
 
 T = TypeVar("T")
 Steps = Generator[None, None, T]
 """Work on several rows, parted into steps between which single rows get their turn."""
 
-_AT_ONCE: Final = 32
-"""Rows a step: about a third of a millisecond, the longest that a single row waits for others."""
+AT_ONCE: Final = 32
+"""Rows predicted together: about a third of a millisecond, the longest that others wait for them."""
 _LISTED: Final = 1_000
 _MICROSECOND: Final = 1_000
+
+
+@dataclass(slots=True)
+class Asked:
+    """A row that was asked about, checked: its values, its body, and when (ns)."""
+
+    loaded: LoadedVersion
+    values: tuple[Any, ...]
+    body: bytes
+    started: int
+    decoded: int
 
 
 class _Clock:
@@ -63,11 +75,11 @@ class Endpoint:
         self._new_id = new_id
         self._clock = _Clock()
 
-    def answer(self, body: bytes) -> bytes | Steps[bytes]:
-        """Answer a request body: one row, or `{"rows": [...]}` in steps that return the answer.
+    def ask(self, body: bytes) -> Asked | Steps[bytes]:
+        """Read a request: one row, to be answered by `answer`, or `{"rows": [...]}` in steps.
 
-        What is answered is in the log already. Raises, here or in the steps, InputError with every
-        bad field, and LogFullError where the log cannot take the record and its policy is to refuse.
+        The steps return the answer. Raises, here or in the steps, InputError with every bad field,
+        and LogFullError where the log cannot take the record and its policy is to refuse.
         """
         started = time.perf_counter_ns()
         loaded = self.loaded
@@ -75,22 +87,43 @@ class Endpoint:
             found = loaded.decoder.decode(body, max_rows=self.max_rows)
             if isinstance(found, list):
                 return self._encoded(loaded, _all_good(found), started)
-            decoded = time.perf_counter_ns()
-            texts = loaded.texts(loaded.predictor.predict_one(found))
         except InputError as error:
             self._metrics.refused(error, loaded.names)
             raise
-        predicted = time.perf_counter_ns()
-        prediction_id = self._new_id()
-        answer = loaded.answer(texts, prediction_id)
-        row = loaded.logged_row(found, body)
-        spent = (predicted - started) // _MICROSECOND
-        record = loaded.record(texts, prediction_id, self._clock.now(), spent, row)
+        return Asked(loaded, found, body, started, time.perf_counter_ns())
+
+    def answer(self, asked: Sequence[Asked]) -> list[bytes | InputError]:
+        """Answer rows that were asked one by one of one version; they are in the log already.
+
+        Each answer has the bits that it would have alone. An InputError stands for a row without a
+        finite answer. Raises LogFullError where the log takes none of them.
+        """
+        loaded = asked[0].loaded
+        if len(asked) == 1:
+            answers = [loaded.predictor.predict_one(asked[0].values)]
+        else:
+            answers = loaded.predictor.predict_many([one.values for one in asked])
+        predicted, at = time.perf_counter_ns(), self._clock.now()
+        outcomes: list[bytes | InputError] = []
+        records = []
+        for one, answer in zip(asked, answers, strict=True):
+            try:
+                texts = loaded.texts(answer)
+            except InputError as error:
+                self._metrics.refused(error, loaded.names)
+                outcomes.append(error)
+                continue
+            prediction_id = self._new_id()
+            outcomes.append(loaded.answer(texts, prediction_id))
+            row = loaded.logged_row(one.values, one.body)
+            spent = (predicted - one.started) // _MICROSECOND
+            records.append(loaded.record(texts, prediction_id, at, spent, row))
         encoded = time.perf_counter_ns()
-        self._log.append(record)
-        times = (started, decoded, predicted, encoded, time.perf_counter_ns())
-        self._metrics.answered(loaded.served.version, len(record), times)
-        return answer
+        self._log.append_many(records)
+        times = (predicted, encoded, time.perf_counter_ns())
+        asked_at = [(one.started, one.decoded) for one in asked]
+        self._metrics.answered(loaded.served.version, sum(map(len, records)), asked_at, times)
+        return outcomes
 
     def answer_rows(
         self, loaded: LoadedVersion, rows: Sequence[Mapping[str, Any]]
@@ -107,7 +140,7 @@ class Endpoint:
                 raise InputError([{"field": "rows", "message": message, "got": len(rows)}])
             for i, row in enumerate(rows):
                 checked.append(_checked(loaded, row))
-                if i % _AT_ONCE == _AT_ONCE - 1:
+                if i % AT_ONCE == AT_ONCE - 1:
                     yield
             values = _all_good(checked)
         except InputError as error:
@@ -125,20 +158,20 @@ class Endpoint:
 
     def _answered(
         self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], started: int
-    ) -> Steps[tuple[list[Answer], list[tuple[str, Sequence[float]]], list[str]]]:
+    ) -> Steps[tuple[list[Answer], list[tuple[str, str]], list[str]]]:
         """Predict checked rows, all of them before the first is logged; then log them."""
         answers: list[Answer] = []
-        texts: list[tuple[str, Sequence[float]]] = []
-        for start in range(0, len(rows), _AT_ONCE):
-            answers += loaded.predictor.predict_many(rows[start : start + _AT_ONCE])
+        texts: list[tuple[str, str]] = []
+        for start in range(0, len(rows), AT_ONCE):
+            answers += loaded.predictor.predict_many(rows[start : start + AT_ONCE])
             texts += self._texts(loaded, answers, start)
             yield
         ids: list[str] = []
         logged = 0
         spent = (time.perf_counter_ns() - started) // _MICROSECOND
-        for start in range(0, len(rows), _AT_ONCE):
+        for start in range(0, len(rows), AT_ONCE):
             at, records = self._clock.now(), []
-            for i in range(start, min(start + _AT_ONCE, len(rows))):
+            for i in range(start, min(start + AT_ONCE, len(rows))):
                 ids.append(self._new_id())
                 row = loaded.logged_row(rows[i], None)
                 records.append(loaded.record(texts[i], ids[i], at, spent, row))
@@ -150,7 +183,7 @@ class Endpoint:
 
     def _texts(
         self, loaded: LoadedVersion, answers: Sequence[Answer], start: int
-    ) -> list[tuple[str, Sequence[float]]]:
+    ) -> list[tuple[str, str]]:
         texts = []
         for i in range(start, len(answers)):
             try:

@@ -41,6 +41,7 @@ def _families(model: str, workers: Sequence[dict[str, Any]]) -> Iterator["Metric
             family.add_metric([model, *key], count)
         yield family
     for name, help_text in (
+        ("batches", "Calls of the model for rows that were asked one by one."),
         ("log_bytes", "Bytes of records that the prediction log took."),
         ("log_dropped", "Answers that the prediction log could not take."),
         ("log_sync_errors", "Groups of records that could not be made durable."),
@@ -63,7 +64,7 @@ def _latency(model: str, workers: Sequence[dict[str, Any]]) -> "Metric":
 
     family = HistogramMetricFamily(
         "steelyard_latency_seconds",
-        "Time of one row by stage, from the body's last byte on; `rows` is a request of several.",
+        "A row by stage, from the body's last byte on; rows: a request of several.",
         labels=["model", "stage"],
     )
     bounds = [*(f"{bound:g}" for bound in BUCKETS), "+Inf"]

@@ -2,10 +2,11 @@
 
 import json
 import os
+import threading
 import time
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Collection
+from collections import Counter, deque
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -20,10 +21,13 @@ BUCKETS: Final = (
     1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5,
 )  # fmt: skip
 STAGES: Final = ("decode", "predict", "encode", "log", "total", "rows")
-"""The stages of one row and their sum; and the whole of a request of several rows."""
+"""One row's stages, its share of those that rows asked at the same moment went through together, and
+its whole time; and the whole time of a request of several rows."""
+_Batch = tuple[int, int, Sequence[tuple[int, int]], tuple[int, int, int]]
 
 _NANOSECONDS: Final = tuple(int(bound * 1e9) for bound in BUCKETS)
 _OTHER: Final = "(unknown)"
+_AT_ONCE: Final = 32
 
 
 class CountedLog(LogWriter, Protocol):
@@ -49,11 +53,12 @@ class Metrics:
         self._predictions: Counter[int] = Counter()
         self._responses: Counter[tuple[str, int]] = Counter()
         self._refusals: Counter[str] = Counter()
-        self._counts = {"log_bytes": 0, "swaps_refused": 0}
+        self._counts = {"batches": 0, "log_bytes": 0, "swaps_refused": 0}
         self._serving: tuple[int, str] = (0, "")
         self._buckets = {stage: [0] * (len(BUCKETS) + 1) for stage in STAGES}
         self._sums = dict.fromkeys(STAGES, 0)
-        self._single = [(self._buckets[stage], stage) for stage in STAGES[:4]]
+        self._batches: deque[_Batch] = deque()
+        self._lock = threading.Lock()
 
     def serving(self, version: int, bundle: str) -> None:
         """Note the version that answers from now on."""
@@ -71,27 +76,52 @@ class Metrics:
         named = {found["field"].rpartition(".")[2] for found in error.errors}
         self._refusals.update({n if n in fields or n in _PLACES else _OTHER for n in named})
 
-    def answered(self, version: int, logged: int, times: tuple[int, int, int, int, int]) -> None:
-        """Count an answered row, the bytes of its record, and the times (ns) between its stages."""
-        self._predictions[version] += 1
-        self._counts["log_bytes"] += logged
-        sums, last = self._sums, times[0]
-        for (buckets, stage), now in zip(self._single, times[1:], strict=True):
-            spent = now - last
-            buckets[bisect_left(_NANOSECONDS, spent)] += 1
-            sums[stage] += spent
-            last = now
-        self._observe("total", last - times[0])
+    def answered(
+        self,
+        version: int,
+        logged: int,
+        asked: Sequence[tuple[int, int]],
+        times: tuple[int, int, int],
+    ) -> None:
+        """Count rows that were answered together, and the bytes of their records.
+
+        `asked` holds when (ns) each row came and was decoded, `times` when all were predicted,
+        encoded and logged.
+        """
+        # Summed up some at once: for each alone it would cost twice as much, caches being cold.
+        self._batches.append((version, logged, asked, times))
+        if len(self._batches) >= _AT_ONCE:
+            self.sum_up()
+
+    def sum_up(self) -> None:
+        """Add what was noted on the way of requests to the counters."""
+        batches, observe = self._batches, self._observe
+        with self._lock:
+            while batches:
+                version, logged, asked, (predicted, encoded, written) = batches.popleft()
+                count = len(asked)
+                self._predictions[version] += count
+                self._counts["log_bytes"] += logged
+                self._counts["batches"] += 1
+                # A row's share of what was done for all of them, and its own time in all.
+                shares = (predicted - asked[-1][1], encoded - predicted, written - encoded)
+                for stage, spent in zip(("predict", "encode", "log"), shares, strict=True):
+                    observe(stage, spent // count, count)
+                for started, decoded in asked:
+                    observe("decode", decoded - started)
+                    observe("total", written - started)
 
     def answered_rows(self, version: int, rows: int, logged: int, started: int) -> None:
         """Count the answered rows of a request that began at `started` (ns)."""
-        self._predictions[version] += rows
-        self._counts["log_bytes"] += logged
-        self._observe("rows", time.perf_counter_ns() - started)
+        spent = time.perf_counter_ns() - started
+        with self._lock:
+            self._predictions[version] += rows
+            self._counts["log_bytes"] += logged
+            self._observe("rows", spent)
 
-    def _observe(self, stage: str, spent: int) -> None:
-        self._buckets[stage][bisect_left(_NANOSECONDS, spent)] += 1
-        self._sums[stage] += spent
+    def _observe(self, stage: str, spent: int, times: int = 1) -> None:
+        self._buckets[stage][bisect_left(_NANOSECONDS, spent)] += times
+        self._sums[stage] += spent * times
 
     def responded(self, route: str, status: int) -> None:
         """Count a response."""
@@ -99,6 +129,7 @@ class Metrics:
 
     def document(self) -> dict[str, Any]:
         """Return all counters as JSON values."""
+        self.sum_up()
         return {
             "predictions": list(self._predictions.items()),
             "responses": [[*key, count] for key, count in list(self._responses.items())],
@@ -114,8 +145,9 @@ class Metrics:
         }
 
     def publish(self) -> None:
-        """Leave this worker's counters where the other workers find them."""
+        """Sum up, and leave this worker's counters where the other workers find them."""
         if self._shared is None:
+            self.sum_up()
             return
         data = json.dumps(self.document()).encode()
         if data != self._written:

@@ -1,5 +1,6 @@
 """One worker: the front on a socket, following the wanted version, draining on SIGTERM."""
 
+import gc
 import os
 import signal
 import socket
@@ -128,6 +129,9 @@ def work(setup: Setup, listening: socket.socket, announce: Callable[[Endpoint], 
         server = _Server(_config(front), front, started)
         listening.listen(_BACKLOG)
         follower.start()
+        # What lives as long as the process need not be looked at by every collection.
+        gc.collect()
+        gc.freeze()
         server.run(sockets=[listening])
     finally:
         follower.stop()

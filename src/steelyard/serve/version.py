@@ -41,8 +41,8 @@ class Follow(Protocol):
 class LoadedVersion:
     """A version that is ready to answer.
 
-    Answers and records are templates filled with the numbers' shortest decimal forms, which read
-    back as the same bits.
+    Answers and records are put together from texts that are made once and from the numbers' shortest
+    decimal forms, which read back as the same bits.
     """
 
     def __init__(self, served: Served, predictor: Predictor) -> None:
@@ -60,22 +60,19 @@ class LoadedVersion:
         self._labels: dict[Any, str] = {
             label: encode(label).decode() for label in predictor.classes or ()
         }
-        probabilities = ""
+        self._probabilities = ""
         if predictor.classes is not None:
             keys = [encode(key).decode() for key in class_keys(predictor.classes)]
             members = ",".join(f"{key.replace('%', '%%')}:%r" for key in keys)
-            probabilities = f',"probabilities":{{{members}}}'
+            self._probabilities = f',"probabilities":{{{members}}}'
         name = encode(predictor.model).decode()
-        tail = f'"model":{name},"version":{served.version},"source":"model"'
-        self._answer = '{"prediction":%s' + probabilities + ',"prediction_id":"%s",' + tail + "}"
-        self._record = (
-            '{"prediction_id":"%s","time":"%s",' + tail + f',"bundle":"{served.bundle}"'
-            ',"outputs":[{"name":"prediction","value":%s}],"prediction":%s' + probabilities
-            + ',"latency_us":%d,"row":'
-        )  # fmt: skip
+        self._tail = f',"model":{name},"version":{served.version},"source":"model"'
+        self._record_tail = (
+            f'{self._tail},"bundle":"{served.bundle}","outputs":[{{"name":"prediction","value":'
+        )
 
-    def texts(self, answer: Answer) -> tuple[str, Sequence[float]]:
-        """Return a prediction as JSON, and its probabilities.
+    def texts(self, answer: Answer) -> tuple[str, str]:
+        """Return a prediction as JSON, and its probabilities as the member that follows it.
 
         Raises InputError where a number is not finite: JSON has no form for it, and nobody can
         use it.
@@ -84,27 +81,29 @@ class LoadedVersion:
         if scores is None:
             if not math.isfinite(prediction):  # type: ignore[arg-type]
                 raise InputError([_NOT_FINITE])
-            return repr(prediction), ()
+            return repr(prediction), ""
         if not all(map(math.isfinite, scores)):
             raise InputError([_NOT_FINITE])
-        return self._labels[prediction], scores
+        return self._labels[prediction], self._probabilities % tuple(scores)
 
-    def answer(self, texts: tuple[str, Sequence[float]], prediction_id: str) -> bytes:
+    def answer(self, texts: tuple[str, str], prediction_id: str) -> bytes:
         """Return an answer's JSON."""
-        return (self._answer % (texts[0], *texts[1], prediction_id)).encode()
+        prediction, probabilities = texts
+        return (
+            f'{{"prediction":{prediction}{probabilities},"prediction_id":"{prediction_id}"'
+            f"{self._tail}}}"
+        ).encode()
 
     def record(
-        self,
-        texts: tuple[str, Sequence[float]],
-        prediction_id: str,
-        at: str,
-        microseconds: int,
-        row: bytes,
+        self, texts: tuple[str, str], prediction_id: str, at: str, microseconds: int, row: bytes
     ) -> bytes:
         """Return the log's record of an answer, as JSON on one line."""
-        text, scores = texts
-        head = self._record % (prediction_id, at, text, text, *scores, microseconds)
-        return head.encode() + row + b"}"
+        prediction, probabilities = texts
+        head = (
+            f'{{"prediction_id":"{prediction_id}","time":"{at}"{self._record_tail}{prediction}}}],'
+            f'"prediction":{prediction}{probabilities},"latency_us":{microseconds},"row":'
+        )
+        return b"%b%b}" % (head.encode(), row)
 
     def logged_row(self, values: Sequence[Any], body: bytes | None) -> bytes:
         """Return a row as it is logged: without private fields, on one line."""

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from steelyard.errors import InputError, LogFullError
+from steelyard.serve.endpoint import Asked
 from steelyard.serve.version import LoadedVersion
 
 
@@ -17,13 +18,28 @@ def drive(steps):
         count += 1
 
 
+def answered(endpoint, body):
+    """Return the answer to a body as the front would get it."""
+    asked = endpoint.ask(body)
+    if not isinstance(asked, Asked):
+        return drive(asked)[1]
+    (outcome,) = endpoint.answer([asked])
+    if isinstance(outcome, InputError):
+        raise outcome
+    return outcome
+
+
+def ask(endpoint, row):
+    return endpoint.ask(json.dumps(row).encode())
+
+
 def rows_body(rows):
     return json.dumps({"rows": rows}).encode()
 
 
 def test_one_row_is_answered_and_logged(stand, versions, customer):
     made = stand()
-    document = json.loads(made.endpoint.answer(json.dumps(customer).encode()))
+    document = json.loads(answered(made.endpoint, json.dumps(customer).encode()))
     loaded = versions["churn"]
     prediction, scores = loaded.predictor.predict_one(loaded.decoder.check_one(customer))
     assert document["prediction"] == prediction
@@ -38,18 +54,32 @@ def test_nothing_is_answered_that_the_log_did_not_take(stand, house):
     made = stand("price")
     made.log.full = True
     with pytest.raises(LogFullError):
-        made.endpoint.answer(json.dumps(house).encode())
+        answered(made.endpoint, json.dumps(house).encode())
     with pytest.raises(LogFullError):
-        drive(made.endpoint.answer(rows_body([house])))
+        drive(made.endpoint.ask(rows_body([house])))
     assert not made.metrics.document()["predictions"]
+
+
+def test_rows_asked_together_are_answered_with_the_bits_of_each_alone(stand, house):
+    made = stand("offer")
+    rows = [{**house, "rooms": 1 + i % 7, "area": i * 1.5} for i in range(32)]
+    alone = [json.loads(answered(made.endpoint, json.dumps(row).encode())) for row in rows]
+    together = [json.loads(a) for a in made.endpoint.answer([ask(made.endpoint, r) for r in rows])]
+    for one, other in zip(alone, together, strict=True):
+        assert one["probabilities"] == other["probabilities"]
+        assert one["prediction"] == other["prediction"]
+    records = made.log.records[32:]
+    assert [r["prediction_id"] for r in records] == [a["prediction_id"] for a in together]
+    assert [r["row"] for r in records] == rows
+    assert made.metrics.document()["counts"]["batches"] == 33
 
 
 def test_rows_are_answered_as_if_each_came_alone(stand, house):
     made = stand("price")
     rows = [{**house, "rooms": 1 + i % 7, "area": i * 1.5} for i in range(100)]
-    steps, body = drive(made.endpoint.answer(rows_body(rows)))
+    steps, body = drive(made.endpoint.ask(rows_body(rows)))
     answers = json.loads(body)["predictions"]
-    alone = [json.loads(made.endpoint.answer(json.dumps(row).encode())) for row in rows]
+    alone = [json.loads(answered(made.endpoint, json.dumps(row).encode())) for row in rows]
     assert [a["prediction"] for a in answers] == [a["prediction"] for a in alone]
     assert steps == 8  # four times predicted, four times logged
     records = made.log.records[:100]
@@ -59,27 +89,27 @@ def test_rows_are_answered_as_if_each_came_alone(stand, house):
 
 def test_no_rows_are_answered_by_no_predictions(stand):
     made = stand("price")
-    assert drive(made.endpoint.answer(b'{"rows": []}'))[1] == b'{"predictions":[]}'
+    assert drive(made.endpoint.ask(b'{"rows": []}'))[1] == b'{"predictions":[]}'
     assert not made.log.lines
 
 
 def test_a_request_ends_on_the_version_on_which_it_began(stand, versions, house):
     made = stand("price")
-    steps = made.endpoint.answer(rows_body([house] * 40))
+    steps = made.endpoint.ask(rows_body([house] * 40))
     next(steps)
     served = versions["price"].served
     newer = type(served)(9, served.bundle, served.folder)
     made.endpoint.loaded = LoadedVersion(newer, versions["price"].predictor)
     answers = json.loads(drive(steps)[1])["predictions"]
     assert {answer["version"] for answer in answers} == {2}
-    assert json.loads(made.endpoint.answer(json.dumps(house).encode()))["version"] == 9
+    assert json.loads(answered(made.endpoint, json.dumps(house).encode()))["version"] == 9
 
 
 def test_one_bad_row_refuses_all_rows_and_is_named(stand, house):
     made = stand("price")
     rows = [house, {**house, "rooms": 0, "areaa": 1}, house, {}]
     with pytest.raises(InputError) as caught:
-        made.endpoint.answer(rows_body(rows))
+        made.endpoint.ask(rows_body(rows))
     assert [error["field"] for error in caught.value.errors] == [
         "rows.1.rooms",
         "rows.1.areaa",
@@ -99,7 +129,7 @@ def test_one_bad_row_refuses_all_rows_and_is_named(stand, house):
 def test_the_errors_of_thousands_of_rows_are_bounded(stand):
     made = stand("price")
     with pytest.raises(InputError) as caught:
-        made.endpoint.answer(rows_body([{}] * 9_000))
+        made.endpoint.ask(rows_body([{}] * 9_000))
     errors = caught.value.errors
     assert len(errors) == 1_001
     assert errors[-1]["field"] == "body"
@@ -113,12 +143,18 @@ def test_a_row_without_a_finite_answer_is_named_and_nothing_is_logged(stand, hou
     monkeypatch.setattr(predictor, "predict_one", lambda row: given[-1])
     monkeypatch.setattr(predictor, "predict_many", lambda rows: [given.pop(0) for _ in rows])
     with pytest.raises(InputError) as caught:
-        made.endpoint.answer(json.dumps(house).encode())
+        answered(made.endpoint, json.dumps(house).encode())
     assert [error["field"] for error in caught.value.errors] == ["body"]
+    steps = made.endpoint.ask(rows_body([house] * 41))
     with pytest.raises(InputError) as caught:
-        drive(made.endpoint.answer(rows_body([house] * 41)))
+        drive(steps)
     assert [error["field"] for error in caught.value.errors] == ["rows.40.body"]
     assert not made.log.lines
+    given[:] = [(1.0, None), (float("nan"), None), (2.0, None)]
+    first, bad, last = made.endpoint.answer([ask(made.endpoint, house) for _ in range(3)])
+    assert isinstance(bad, InputError)
+    assert [json.loads(a)["prediction"] for a in (first, last)] == [1.0, 2.0]
+    assert len(made.log.lines) == 2
 
 
 def test_rows_of_another_protocol_take_the_same_way(stand, versions, customer):
@@ -136,7 +172,7 @@ def test_more_rows_than_allowed_are_refused(stand, versions, house):
     made = stand("price")
     made.endpoint.max_rows = 3
     with pytest.raises(InputError) as by_body:
-        made.endpoint.answer(rows_body([house] * 4))
+        made.endpoint.ask(rows_body([house] * 4))
     steps = made.endpoint.answer_rows(versions["price"], [house] * 4)
     with pytest.raises(InputError) as by_rows:
         drive(steps)

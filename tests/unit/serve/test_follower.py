@@ -45,7 +45,8 @@ def damaged(served, folder, name="packed.onnx"):
 
 
 def version_of(made, row):
-    return json.loads(made.endpoint.answer(json.dumps(row).encode()))["version"]
+    (answer,) = made.endpoint.answer([made.endpoint.ask(json.dumps(row).encode())])
+    return json.loads(answer)["version"]
 
 
 def test_a_wanted_version_answers_from_then_on(followed, bundles, house, caplog):

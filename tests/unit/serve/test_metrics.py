@@ -28,11 +28,13 @@ def metrics(stand):
 
 
 def test_answers_are_counted_by_version_with_the_time_of_each_stage(metrics):
-    metrics.answered(3, 400, (0, 1_500, 11_500, 13_000, 16_000))
-    metrics.answered(3, 300, (0, 1_500, 11_500, 13_000, 16_000))
+    # One row alone, then two together, of which the second came a microsecond later.
+    metrics.answered(3, 400, [(0, 1_500)], (11_500, 13_000, 16_000))
+    metrics.answered(3, 300, [(0, 1_500), (1_000, 2_500)], (12_500, 14_500, 17_500))
     metrics.answered_rows(4, 100, 5_000, 0)
     found = samples(metrics)
-    assert found["steelyard_predictions_total", (("version", "3"),)] == 2
+    assert found["steelyard_predictions_total", (("version", "3"),)] == 3
+    assert found["steelyard_batches_total", ()] == 2
     assert found["steelyard_predictions_total", (("version", "4"),)] == 100
     assert found["steelyard_log_bytes_total", ()] == 5_700
     times = {
@@ -40,12 +42,19 @@ def test_answers_are_counted_by_version_with_the_time_of_each_stage(metrics):
         for stage in ("decode", "predict", "encode", "log", "total")
     }
     assert times == pytest.approx(
-        {"decode": 3_000, "predict": 20_000, "encode": 3_000, "log": 6_000, "total": 32_000}
+        {"decode": 4_500, "predict": 20_000, "encode": 3_500, "log": 6_000, "total": 50_000}
     )
     name = "steelyard_latency_seconds_bucket"
     assert found[name, (("le", "1e-06"), ("stage", "decode"))] == 0
-    assert found[name, (("le", "2e-06"), ("stage", "decode"))] == 2
+    assert found[name, (("le", "2e-06"), ("stage", "decode"))] == 3
     assert found[name, (("le", "+Inf"), ("stage", "rows"))] == 1
+
+
+def test_counters_are_summed_up_on_the_way_before_they_grow_without_end(metrics):
+    for _ in range(1_000):
+        metrics.answered(1, 10, [(0, 1)], (2, 3, 4))
+    assert len(metrics._batches) < 100
+    assert dict(metrics.document()["predictions"]) == {1: 1_000}
 
 
 def test_names_that_clients_invent_are_one_label(metrics):

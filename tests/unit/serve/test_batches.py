@@ -1,0 +1,117 @@
+import asyncio
+import json
+
+import pytest
+
+from steelyard.errors import LogFullError
+from steelyard.serve.batches import Batches
+from steelyard.serve.version import LoadedVersion, Served
+
+
+@pytest.fixture
+def made(stand):
+    return stand("price")
+
+
+def gathered(made, rows, *, between=lambda i: None):
+    """Ask rows in one turn of a loop; return their answers or errors, and the calls of the model."""
+    calls = []
+    answer = made.endpoint.answer
+
+    def counting(asked):
+        calls.append(len(asked))
+        return answer(asked)
+
+    made.endpoint.answer = counting
+    try:
+
+        async def all_at_once():
+            batches = Batches(made.endpoint)
+            futures = []
+            for i, row in enumerate(rows):
+                between(i)
+                futures.append(batches.answer(made.endpoint.ask(json.dumps(row).encode())))
+            return await asyncio.gather(*futures, return_exceptions=True)
+
+        return asyncio.run(all_at_once()), calls
+    finally:
+        made.endpoint.answer = answer
+
+
+def test_rows_of_one_turn_are_one_call_of_the_model_each_with_its_own_answer(made, house):
+    rows = [{**house, "area": float(i)} for i in range(10)]
+    answers, calls = gathered(made, rows)
+    assert calls == [10]
+    numbers = [json.loads(answer)["prediction"] for answer in answers]
+    assert numbers == sorted(numbers)
+    assert len(set(numbers)) == 10
+    assert [record["row"] for record in made.log.records] == rows
+
+
+def test_many_rows_are_several_calls(made, house):
+    answers, calls = gathered(made, [house] * 70)
+    assert calls == [32, 32, 6]
+    assert len({json.loads(answer)["prediction_id"] for answer in answers}) == 70
+
+
+def test_a_row_alone_does_not_wait(made, house):
+    async def alone():
+        batches = Batches(made.endpoint)
+        answers = []
+        for _ in range(3):
+            answers.append(await batches.answer(made.endpoint.ask(json.dumps(house).encode())))
+        return answers
+
+    assert len(asyncio.run(alone())) == 3
+    assert made.metrics.document()["counts"]["batches"] == 3
+
+
+def test_rows_of_two_versions_are_answered_each_by_its_own(made, house, versions):
+    old = versions["price"]
+    newer = LoadedVersion(Served(9, old.served.bundle, old.served.folder), old.predictor)
+
+    def swap(i):
+        if i == 2:
+            made.endpoint.loaded = newer
+
+    answers, calls = gathered(made, [house] * 5, between=swap)
+    assert calls == [2, 3]
+    assert [json.loads(answer)["version"] for answer in answers] == [2, 2, 9, 9, 9]
+
+
+def test_a_full_log_answers_none_of_them(made, house):
+    made.log.full = True
+    answers, _ = gathered(made, [house] * 3)
+    assert [type(answer) for answer in answers] == [LogFullError] * 3
+
+
+def test_a_row_that_breaks_the_call_does_not_take_the_others_along(made, house, monkeypatch):
+    predictor = made.endpoint.loaded.predictor
+    predict_one = predictor.predict_one
+
+    def broken(rows):
+        raise RuntimeError("the batch broke")
+
+    def picky(row):
+        if row[1] == 2.0:
+            raise RuntimeError("the row broke")
+        return predict_one(row)
+
+    monkeypatch.setattr(predictor, "predict_many", broken)
+    monkeypatch.setattr(predictor, "predict_one", picky)
+    answers, calls = gathered(made, [{**house, "area": float(i)} for i in range(4)])
+    assert calls == [4, 1, 1, 1, 1]
+    assert [type(answer) for answer in answers] == [bytes, bytes, RuntimeError, bytes]
+    assert len(made.log.lines) == 3
+
+
+def test_one_that_no_longer_waits_does_not_disturb_the_others(made, house):
+    async def cancelled():
+        batches = Batches(made.endpoint)
+        futures = [batches.answer(made.endpoint.ask(json.dumps(house).encode())) for _ in range(3)]
+        futures[1].cancel()
+        return await asyncio.gather(*futures, return_exceptions=True)
+
+    first, gone, last = asyncio.run(cancelled())
+    assert isinstance(gone, asyncio.CancelledError)
+    assert json.loads(first)["prediction"] == json.loads(last)["prediction"]
