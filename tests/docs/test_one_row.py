@@ -1,8 +1,7 @@
 """The Python in docs/one_row.md runs, top to bottom, in a project that `steelyard init` made."""
 
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,10 @@ DOC = Path(__file__).parents[2] / "docs" / "one_row.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def test_every_block_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "project"
-    subprocess.run(
-        [sys.executable, "-m", "steelyard", "init", str(folder)],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+def test_every_block_runs_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_project: Callable[[Path], Path]
+) -> None:
+    folder = make_project(tmp_path / "project")
     monkeypatch.chdir(folder)
     monkeypatch.delenv("STEELYARD_STATE", raising=False)
     blocks = BLOCK.findall(DOC.read_text(encoding="utf-8"))

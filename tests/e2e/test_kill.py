@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +69,14 @@ def assert_whole(folder: Path) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    subprocess.run([*COMMAND, "init", str(folder)], check=True, stdout=subprocess.DEVNULL)
-    return folder
+def project(tmp_path: Path, make_project: Callable[[Path], Path]) -> Path:
+    return make_project(tmp_path / "project")
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def judged(tmp_path_factory: pytest.TempPathFactory, make_project: Callable[[Path], Path]) -> Path:
     """Return a project with two versions that passed and no alias."""
-    folder = tmp_path_factory.mktemp("judged") / "project"
-    subprocess.run([*COMMAND, "init", str(folder)], check=True, stdout=subprocess.DEVNULL)
+    folder = make_project(tmp_path_factory.mktemp("judged") / "project")
     for depth in (2, 3):
         finish(folder, "run", "churn.py", "--set", f"max_depth={depth}", "--no-promote")
     return folder

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ def steelyard(folder: Path, *words: str, code: int = 0, path: str = "") -> Any:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    folder = tmp_path_factory.mktemp("first") / "project"
-    steelyard(folder.parent, "init", str(folder))
+def project(
+    tmp_path_factory: pytest.TempPathFactory, make_project: Callable[[Path], Path]
+) -> tuple[Path, Any]:
+    folder = make_project(tmp_path_factory.mktemp("first") / "project")
     return folder, steelyard(folder, "run", "churn.py")
 
 

@@ -36,9 +36,11 @@ loan = sy.Model(
     estimator={estimator},
     available_after={{"collected": "the loan has ended"}},
     split={split},
+    gates=[{gates}],
     {more}
 )
 """
+PATIENT = "sy.Latency(p99_ms=2000)"
 FOREST = "RandomForestClassifier(20, max_depth=5)"
 
 
@@ -63,7 +65,13 @@ def loans(folder: Path, rows: int = 1500) -> None:
 
 def judged(folder: Path, **changes: str) -> TrainingRun:
     loans(folder)
-    given = {"field": "", "estimator": FOREST, "split": "sy.Stratified(test=0.25)", "more": ""}
+    given = {
+        "field": "",
+        "estimator": FOREST,
+        "split": "sy.Stratified(test=0.25)",
+        "more": "",
+        "gates": PATIENT,
+    }
     (folder / "loan.py").write_text(DEFINITION.format(**given | changes))
     return train_model(load_definition(str(folder / "loan.py")), Config(folder / "state"))
 
@@ -98,7 +106,7 @@ def test_the_definition_without_a_sin_passes(tmp_path: Path) -> None:
             ["worse"],
             {"estimator": "RandomForestClassifier(1, max_depth=None, max_features=1)"},
         ),
-        ("latency", ["ms"], {"more": "gates=[sy.Latency(p99_ms=0.0001)],"}),
+        ("latency", ["ms"], {"gates": "sy.Latency(p99_ms=0.0001)"}),
     ],
     ids=["leak by name", "leak by value", "shared key", "unparseable column", "worse than constant",
          "impossible latency"],
@@ -118,8 +126,8 @@ def test_a_sin_is_stopped_by_its_gate_and_named(
 
 
 def test_a_waived_gate_lets_the_version_through_and_shows(tmp_path: Path) -> None:
-    more = 'gates=[sy.Latency(p99_ms=0.0001), sy.waive("latency", reason="scored at night")],'
-    run = judged(tmp_path, more=more)
+    gates = 'sy.Latency(p99_ms=0.0001), sy.waive("latency", reason="scored at night")'
+    run = judged(tmp_path, gates=gates)
     assert run.promoted
     (check,) = [c for c in run.verdict.checks if c.waived]
     assert not check.passed

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,10 +60,10 @@ def post(url: str, document: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "project"
-    command = [sys.executable, "-m", "steelyard", "init", str(folder)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+def project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_project: Callable[[Path], Path]
+) -> Path:
+    folder = make_project(tmp_path / "project")
     monkeypatch.chdir(folder)
     return folder
 

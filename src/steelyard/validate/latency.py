@@ -1,8 +1,8 @@
 """Gate latency: the time that one row takes through a really started server.
 
 Requests go one after another over one connection, with varied held-out rows. A machine that is busy
-with something else makes any server look slow, so a measurement over the limit is made once more;
-the better one counts and both are shown.
+with something else makes any server look slow, so a measurement over the limit is made again, a few
+times; the best one counts and all are shown.
 """
 
 import os
@@ -23,6 +23,7 @@ from steelyard.validate.settings import Settings
 __all__ = ["check_latency"]
 
 _ROWS: Final = 200
+_MEASUREMENTS: Final = 5
 
 
 def check_latency(candidate: Candidate) -> Iterator[Check]:
@@ -37,7 +38,7 @@ def check_latency(candidate: Candidate) -> Iterator[Check]:
     rows = json_rows(candidate.definition.fields, candidate.test.take(places).columns)
     with candidate.server() as address, Probe(address) as probe:
         runs = [_summary(probe.measure(rows))]
-        if runs[0]["p99"] > limit:
+        while runs[-1]["p99"] > limit and len(runs) < _MEASUREMENTS:
             runs.append(_summary(probe.measure(rows)))
     best = min(runs, key=lambda run: run["p99"])
     passed = best["p99"] <= limit
@@ -46,8 +47,8 @@ def check_latency(candidate: Candidate) -> Iterator[Check]:
         told += f"; {limit:g} ms are allowed."
     else:
         told += (
-            f", in the better of two measurements; {limit:g} ms are allowed. Take a smaller model or "
-            "fewer features, or allow more with Latency(p99_ms=...)."
+            f", in the best of {len(runs)} measurements; {limit:g} ms are allowed. Take a smaller model "
+            "or fewer features, or allow more with Latency(p99_ms=...)."
         )
     yield found(
         "latency",
