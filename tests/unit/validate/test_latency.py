@@ -22,10 +22,10 @@ def test_a_quick_server_passes(good: Candidate) -> None:
     assert found.flagged  # 500 ms is looser than usual
 
 
-def test_an_impossible_limit_is_refused_after_two_measurements(make: Make) -> None:
+def test_an_impossible_limit_is_refused_after_a_few_measurements(make: Make) -> None:
     (found,) = check_latency(make(gates=(sy.Latency(p99_ms=0.0001),)))
     assert not found.passed
-    assert len(found.evidence["runs"]) == 2
+    assert len(found.evidence["runs"]) == 5
     assert found.value == min(run["p99"] for run in found.evidence["runs"])
     assert "Latency(p99_ms=...)" in found.evidence["message"]
 
