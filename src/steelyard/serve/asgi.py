@@ -37,6 +37,8 @@ _log = logging.getLogger(__name__)
 _JSON: Final = (b"content-type", b"application/json")
 _PREFIX: Final = "/predict/"
 _ROUTE: Final = "/predict"
+_TURNS: Final = 3
+"""Turns of the loop in which a single row is read, answered and sent."""
 _RETRY: Final = ((b"retry-after", b"1"),)
 _CLOSE: Final = ((b"connection", b"close"),)
 _ALLOW: Final = ((b"allow", b"POST"),)
@@ -188,7 +190,8 @@ class Front:
                     except StopIteration as done:
                         result: T = done.value
                         return result
-                    await asyncio.sleep(0)
+                    for _ in range(_TURNS):
+                        await asyncio.sleep(0)
         finally:
             self._waiting -= 1
 
