@@ -13,6 +13,8 @@ from steelyard.errors import InputError
 
 __all__ = [
     "BODY",
+    "RowLimitError",
+    "check_row_count",
     "field_error",
     "holds_rows",
     "lax_object",
@@ -35,6 +37,10 @@ _LONGEST_RETRY = 65_536
 _OPENS_ROWS: Final = re.compile(rb'\s*\{\s*"rows"\s*:')
 _BLANK: Final = " \t\n\r"
 _BLANKS: Final = re.compile(f"[{_BLANK}]*")
+
+
+class RowLimitError(InputError):
+    """More rows came at once than are taken."""
 
 
 class _Probe(msgspec.Struct):
@@ -61,6 +67,12 @@ def field_error(field: object, message: str, got: Any) -> dict[str, Any]:
 def refuse(field: str, message: str, got: Any) -> NoReturn:
     """Raise an InputError of one entry."""
     raise InputError([field_error(field, message, got)])
+
+
+def check_row_count(count: int, max_rows: int | None) -> None:
+    """Raise RowLimitError where there are more rows than `max_rows`."""
+    if max_rows is not None and count > max_rows:
+        raise RowLimitError([field_error("rows", f"expected at most {max_rows} rows", count)])
 
 
 def holds_rows(body: bytes) -> bool:
@@ -144,8 +156,7 @@ def split_rows(body: bytes, max_rows: int | None) -> tuple[list[bytes], InputErr
     found: list[bytes] = []
     for row in _elements(text, trouble):
         found.append(row.encode("utf-8", "surrogateescape"))
-        if max_rows is not None and len(found) > max_rows:
-            refuse("rows", f"expected at most {max_rows} rows", "more")
+        check_row_count(len(found), max_rows)
     return found, trouble
 
 

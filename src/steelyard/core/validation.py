@@ -13,13 +13,14 @@ from msgspec import UNSET, UnsetType
 from steelyard.core.fields import NULL_STRING, FieldSpec
 from steelyard.core.json_text import (
     BODY,
+    RowLimitError,
+    check_row_count,
     field_error,
     holds_rows,
     lax_object,
     malformed,
     may_repeat,
     read_object,
-    refuse,
     repeated_names,
     repeats,
     shown_raw,
@@ -28,7 +29,7 @@ from steelyard.core.json_text import (
 from steelyard.core.values import BAD_JSON, ValueCheck, WrongValueError
 from steelyard.errors import InputError, nearest
 
-__all__ = ["BODY", "RowDecoder"]
+__all__ = ["BODY", "RowDecoder", "RowLimitError"]
 
 _LISTED_UNKNOWN = 20
 _LONGEST_NAME = 100
@@ -110,13 +111,13 @@ class RowDecoder:
     def decode_many(self, body: bytes, *, max_rows: int | None = None) -> list[Values | InputError]:
         """Return the values of each row of `{"rows": [...]}`, or what is wrong with it.
 
-        Raises InputError where the body is not of that form or holds more than `max_rows` rows.
+        Raises InputError where the body is not of that form, RowLimitError where there are more
+        than `max_rows` rows.
         """
         rows = self._decode_many_fast(body)
         if rows is None:
             return self._decode_many_slow(body, max_rows)
-        if max_rows is not None and len(rows) > max_rows:
-            refuse("rows", f"expected at most {max_rows} rows", len(rows))
+        check_row_count(len(rows), max_rows)
         return [*rows]
 
     def check_one(self, row: Mapping[str, Any]) -> Values:

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from steelyard.core.validation import RowLimitError
 from steelyard.errors import InputError, LogFullError, SteelyardError, nearest
 from steelyard.serve.batches import Batches
 from steelyard.serve.endpoint import Asked, Endpoint, Steps
@@ -132,6 +133,8 @@ class Front:
                 answer = await self._batches.answer(asked)
             else:
                 answer = await self.in_turn(asked)
+        except RowLimitError as error:
+            answer, status = problem(str(error)), 413
         except InputError as error:
             answer, status = msgspec.json.encode({"errors": error.errors}), 422
         except BodyTooLargeError as error:

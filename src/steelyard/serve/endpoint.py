@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from steelyard.bundle.predictor import Answer
+from steelyard.core.json_text import check_row_count
 from steelyard.core.ports import LogWriter
 from steelyard.core.validation import BODY
 from steelyard.errors import InputError
@@ -135,9 +136,7 @@ class Endpoint:
         started = time.perf_counter_ns()
         checked: list[tuple[Any, ...] | InputError] = []
         try:
-            if len(rows) > self.max_rows:
-                message = f"expected at most {self.max_rows} rows"
-                raise InputError([{"field": "rows", "message": message, "got": len(rows)}])
+            check_row_count(len(rows), self.max_rows)
             for i, row in enumerate(rows):
                 checked.append(_checked(loaded, row))
                 if i % AT_ONCE == AT_ONCE - 1:

@@ -94,7 +94,7 @@ _ERRORS = {
     400: "The request does not fit the model's inputs.",
     404: "No such model, or version, here.",
     405: "Another method is needed.",
-    413: "Too many bytes at once.",
+    413: "Too many bytes, or rows, at once.",
     415: "The body is not JSON.",
     429: "Too many requests of several rows at once; Retry-After says when.",
     503: "Not now; Retry-After says when.",

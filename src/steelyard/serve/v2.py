@@ -13,6 +13,7 @@ import msgspec
 import steelyard
 from steelyard.bundle.predictor import Answer
 from steelyard.core.fields import FieldSpec
+from steelyard.core.validation import RowLimitError
 from steelyard.core.values import BAD_JSON
 from steelyard.errors import InputError, LogFullError, SteelyardError, UsageError, nearest
 from steelyard.serve.asgi import CLIENT_GONE, BodyTooLargeError, BusyError, ClientGoneError, Front
@@ -275,6 +276,8 @@ def _response(
 
 def _refusal(error: SteelyardError) -> "Response":
     document: dict[str, Any] = {"error": str(error)}
+    if isinstance(error, RowLimitError):
+        return _response(document, 413)
     if isinstance(error, InputError):
         return _response(document | {"errors": error.errors}, 400)
     if isinstance(error, UsageError):

@@ -79,6 +79,14 @@ def test_a_large_body_is_refused_unread(stand, parts, headers):
     assert "100 bytes" in answer.document["error"]
 
 
+def test_more_rows_than_allowed_are_too_many(stand, house):
+    made = stand("price", Limits(rows=3))
+    assert made.client.call("POST", "/predict/price", {"rows": [house] * 3}).status == 200
+    answer = made.client.call("POST", "/predict/price", {"rows": [house] * 4})
+    assert answer.status == 413
+    assert "expected at most 3 rows" in answer.document["error"]
+
+
 def test_a_client_that_goes_away_leaves_nothing_behind(stand):
     made = stand("price")
 

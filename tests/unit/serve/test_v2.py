@@ -202,7 +202,7 @@ def test_limits_hold_here_too(stand, house):
 
     made = stand("price", Limits(body_bytes=600, rows=2))
     assert infer(made, "price", house_tensors(2)).status == 200
-    assert infer(made, "price", house_tensors(3)).status == 400
+    assert infer(made, "price", house_tensors(3)).status == 413
     assert infer(made, "price", house_tensors(90)).status == 413
     made.log.full = True
     answer = infer(made, "price", house_tensors(1))
