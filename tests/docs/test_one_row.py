@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+# Whole runs; a busy machine may take its time.
+pytestmark = pytest.mark.timeout(900)
+
 DOC = Path(__file__).parents[2] / "docs" / "one_row.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

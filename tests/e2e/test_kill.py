@@ -18,6 +18,9 @@ from steelyard.flow.doctoring import examine
 from steelyard.flow.stores import open_ledger
 from steelyard.flow.versions import verify_version
 
+# Whole runs; a busy machine may take its time.
+pytestmark = pytest.mark.timeout(900)
+
 COMMAND = [sys.executable, "-m", "steelyard"]
 
 

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+# Whole runs; a busy machine may take its time.
+pytestmark = pytest.mark.timeout(900)
+
 
 def steelyard(folder: Path, *words: str, code: int = 0, path: str = "") -> Any:
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": str(len(str(folder)))}

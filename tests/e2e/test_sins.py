@@ -19,6 +19,9 @@ from sklearn.linear_model import LogisticRegression
 
 import steelyard as sy
 
+# Whole runs; a busy machine may take its time.
+pytestmark = pytest.mark.timeout(900)
+
 
 class Loan(sy.Row):
     income: float = sy.Field(gt=0)

@@ -27,6 +27,9 @@ from steelyard.flow.scoring import predict_file
 from steelyard.flow.stores import resolved
 from steelyard.flow.training import train_model
 
+# Whole runs; a busy machine may take its time.
+pytestmark = pytest.mark.timeout(900)
+
 ROW = {"tenure": 3, "monthly_charge": 95.5, "plan": "monthly", "support_calls": None}
 
 
