@@ -23,7 +23,6 @@ __all__ = [
     "dtype_of",
     "from_wire",
     "json_rows",
-    "null_mask",
     "to_wire",
 ]
 
@@ -76,17 +75,6 @@ def column(field: FieldSpec, values: Iterable[Any]) -> npt.NDArray[Any]:
 def columns_of(fields: Sequence[FieldSpec], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """Return the columns of rows whose values stand in the fields' order."""
     return {field.name: column(field, (row[i] for row in rows)) for i, field in enumerate(fields)}
-
-
-def null_mask(field: FieldSpec, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Return where a column is null [N]."""
-    if not field.optional:
-        return np.zeros(len(values), dtype=bool)
-    if field.kind == "str":
-        return np.array(values == NULL_STRING, dtype=np.bool_)
-    if field.temporal:
-        return np.array(values == NULL_TIME, dtype=np.bool_)
-    return np.array(np.isnan(values), dtype=np.bool_)
 
 
 def from_wire(field: FieldSpec, value: Any) -> Any:
