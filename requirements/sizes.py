@@ -1,4 +1,4 @@
-"""Print what each package of the running environment takes on disk, the largest first.
+"""Print the size of each package in the running environment, the largest first.
 
 Bytecode does not count: it is written as modules are imported. Nor does what built the environment.
 """
@@ -7,14 +7,13 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 BUILD_TOOLS = {"flit_core", "pip", "setuptools"}
-BLOCK = 512  # what st_blocks counts in, whatever the file system's own block is
 
 
 def megabytes(distribution: Distribution) -> float:
-    """Space on disk of the files that a package installed, in units of 2**20 bytes."""
+    """Size of the files that a package installed, in millions of bytes."""
     paths = (Path(str(distribution.locate_file(file))) for file in distribution.files or ())
     kept = (path for path in paths if path.suffix != ".pyc" and path.is_file())
-    return sum(path.lstat().st_blocks for path in kept) * BLOCK / 2**20
+    return sum(path.lstat().st_size for path in kept) / 1e6
 
 
 sizes = {
