@@ -13,14 +13,14 @@ from steelyard.errors import NotFoundError
 from steelyard.flow.stores import resolved
 from steelyard.flow.training import TrainingRun, train_model
 
+# Whole runs; a busy machine may take its time.
+pytestmark = pytest.mark.timeout(900)
+
 DEFINITION = """\
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 import steelyard as sy
-
-# Whole runs; a busy machine may take its time.
-pytestmark = pytest.mark.timeout(900)
 
 
 class Loan(sy.Row):
