@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from steelyard.core.config import Config
@@ -12,11 +13,12 @@ from steelyard.core.person import current_user
 from steelyard.core.ports import RunRecord
 from steelyard.core.records import Verdict, Version
 from steelyard.core.reference import CHAMPION, Reference
-from steelyard.flow.building import Table, build, read_table
+from steelyard.flow.building import build, read_table
 from steelyard.flow.judging import TRAIN_ROWS, judge_bundle, measured, train_rows
 from steelyard.flow.records import documents_of, provenance_of
 from steelyard.flow.stores import open_ledger
 from steelyard.flow.tracking import mirror_alias, mirror_version, record_run, warm_up
+from steelyard.validate.candidate import Candidate
 from steelyard.validate.plots import plots
 from steelyard.validate.settings import check_settings
 
@@ -77,8 +79,7 @@ def train_model(
         verdict, candidate = judge_bundle(definition, table, built, provenance, ledger, on_stage)
 
         on_stage("Register")
-        metrics = measured(candidate)
-        documents = documents_of(definition, provenance, verdict, metrics)
+        documents = documents_of(definition, provenance, verdict, measured(candidate))
         version = ledger.register(
             definition.name,
             bundle=built.folder,
@@ -90,19 +91,8 @@ def train_model(
         )
 
     on_stage("Record the run in MLflow")
-    run = record_run(
-        RunRecord(
-            model=definition.name,
-            params={**_params(definition), **definition.params},
-            metrics=metrics,
-            tags=_tags(table, provenance),
-            verdict=verdict,
-            bundle=ledger.bundle_folder(version),
-            plots=plots(candidate),
-            documents=documents,
-        ),
-        config,
-    )
+    folder = ledger.bundle_folder(version)
+    run = record_run(_run_record(candidate, verdict, provenance, documents, folder), config)
     mirror_version(run, version, config)
 
     promoted = verdict.passed and promote
@@ -115,15 +105,31 @@ def train_model(
     return TrainingRun(version, verdict, table.dataset.snapshot.id, promoted, seconds, run)
 
 
-def _params(definition: Model) -> dict[str, Any]:
-    """Return the estimator's own parameters, as tracking shows them."""
-    params = definition.estimator.get_params(deep=False)
-    return {"estimator": type(definition.estimator).__name__, **params}
-
-
-def _tags(table: Table, provenance: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "snapshot": table.dataset.snapshot.id,
-        "code": provenance["definition"]["sha256"],
-        "lock": provenance["lock"],
-    }
+def _run_record(
+    candidate: Candidate,
+    verdict: Verdict,
+    provenance: Mapping[str, Any],
+    documents: Mapping[str, bytes],
+    folder: Path,
+) -> RunRecord:
+    """Return what experiment tracking is told of a run."""
+    definition = candidate.definition
+    estimator = definition.estimator
+    return RunRecord(
+        model=definition.name,
+        params={
+            "estimator": type(estimator).__name__,
+            **estimator.get_params(deep=False),
+            **definition.params,
+        },
+        metrics=measured(candidate),
+        tags={
+            "snapshot": provenance["snapshot"],
+            "code": provenance["definition"]["sha256"],
+            "lock": provenance["lock"],
+        },
+        verdict=verdict,
+        bundle=folder,
+        plots=plots(candidate),
+        documents=documents,
+    )
