@@ -1,10 +1,22 @@
 """An S3 of our own on loopback, and buckets in it."""
 
+import threading
 from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
+
+
+def _in_turn(app: Any) -> Any:
+    lock = threading.Lock()
+
+    def answer(environ: Any, start_response: Any) -> list[bytes]:
+        with lock:
+            return [b"".join(app(environ, start_response))]
+
+    return answer
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +28,8 @@ def s3() -> Iterator[str]:
     )
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    # S3 decides conditional writes one after another; moto's threads may let two of them win.
+    server._server.app = _in_turn(server._server.app)
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
