@@ -80,7 +80,10 @@ def problem(message: str) -> bytes:
 
 
 class Front:
-    """An ASGI application: `POST /predict/{model}` without a framework, the rest by `pages`."""
+    """An ASGI application: `POST /predict/{model}` without a framework, the rest by `pages`.
+
+    `in_flight` says how many requests the server has taken and not answered.
+    """
 
     def __init__(
         self,
@@ -88,6 +91,7 @@ class Front:
         metrics: Metrics,
         pages: Callable[["Front"], Application],
         limits: Limits,
+        in_flight: Callable[[], int],
     ) -> None:
         self.endpoint = endpoint
         self.metrics = metrics
@@ -96,7 +100,7 @@ class Front:
         self._route = _PREFIX + endpoint.model
         self._make_pages = pages
         self._pages: Application | None = None
-        self._batches = Batches(endpoint)
+        self._batches = Batches(endpoint, in_flight)
         self._turn = asyncio.Lock()
         self._waiting = 0
 

@@ -5,6 +5,7 @@ are read in one turn of the event loop and are then one call of the model and on
 """
 
 import asyncio
+from collections.abc import Callable
 
 from steelyard.errors import SteelyardError
 from steelyard.serve.endpoint import AT_ONCE, Asked, Endpoint
@@ -15,23 +16,29 @@ _Waiting = tuple[Asked, "asyncio.Future[bytes]"]
 
 
 class Batches:
-    """Answers an endpoint's single rows from one event loop."""
+    """Answers an endpoint's single rows from one event loop.
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    `in_flight` says how many requests the server has taken and not answered.
+    """
+
+    def __init__(self, endpoint: Endpoint, in_flight: Callable[[], int]) -> None:
         self._endpoint = endpoint
+        self._in_flight = in_flight
         self._waiting: list[_Waiting] = []
 
     def answer(self, asked: Asked) -> "asyncio.Future[bytes]":
-        """Return the answer to come; it is there after the turn of the loop that is going on.
+        """Return the answer, or the answer to come after the turn of the loop that is going on.
 
         It raises what `Endpoint.answer` raises or says of the row.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bytes] = loop.create_future()
-        if not self._waiting:
+        self._waiting.append((asked, future))
+        if len(self._waiting) >= self._in_flight():
+            self._answer_all()  # nobody else can join: each further turn of the loop would cost
+        elif len(self._waiting) == 1:
             # Behind all requests that were read in this turn, before the loop looks for more.
             loop.call_soon(self._answer_all)
-        self._waiting.append((asked, future))
         return future
 
     def _answer_all(self) -> None:

@@ -125,7 +125,9 @@ def work(setup: Setup, listening: socket.socket, announce: Callable[[Endpoint], 
 
     follower = Follower(endpoint, setup.follow, metrics, also=(metrics.publish, end_with_parent))
     try:
-        front = Front(endpoint, metrics, pages, setup.limits)
+        front = Front(
+            endpoint, metrics, pages, setup.limits, lambda: len(server.server_state.tasks)
+        )
         server = _Server(_config(front), front, started)
         listening.listen(_BACKLOG)
         follower.start()

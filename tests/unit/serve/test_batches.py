@@ -13,7 +13,7 @@ def made(stand):
     return stand("price")
 
 
-def gathered(made, rows, *, between=lambda i: None):
+def gathered(made, rows, *, between=lambda i: None, in_flight=1_000):
     """Ask rows in one turn of a loop; return their answers or errors, and the calls of the model."""
     calls = []
     answer = made.endpoint.answer
@@ -26,7 +26,7 @@ def gathered(made, rows, *, between=lambda i: None):
     try:
 
         async def all_at_once():
-            batches = Batches(made.endpoint)
+            batches = Batches(made.endpoint, lambda: in_flight)
             futures = []
             for i, row in enumerate(rows):
                 between(i)
@@ -54,16 +54,23 @@ def test_many_rows_are_several_calls(made, house):
     assert len({json.loads(answer)["prediction_id"] for answer in answers}) == 70
 
 
-def test_a_row_alone_does_not_wait(made, house):
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_a_row_that_nobody_joins_does_not_wait(made, house, in_flight):
     async def alone():
-        batches = Batches(made.endpoint)
-        answers = []
+        batches = Batches(made.endpoint, lambda: in_flight)
         for _ in range(3):
-            answers.append(await batches.answer(made.endpoint.ask(json.dumps(house).encode())))
-        return answers
+            future = batches.answer(made.endpoint.ask(json.dumps(house).encode()))
+            assert future.done() == (in_flight == 1)
+            await future
 
-    assert len(asyncio.run(alone())) == 3
+    asyncio.run(alone())
     assert made.metrics.document()["counts"]["batches"] == 3
+
+
+def test_the_last_that_can_join_answers_for_all(made, house):
+    answers, calls = gathered(made, [house] * 6, in_flight=3)
+    assert calls == [3, 3]
+    assert len({json.loads(answer)["prediction_id"] for answer in answers}) == 6
 
 
 def test_rows_of_two_versions_are_answered_each_by_its_own(made, house, versions):
@@ -107,7 +114,7 @@ def test_a_row_that_breaks_the_call_does_not_take_the_others_along(made, house, 
 
 def test_one_that_no_longer_waits_does_not_disturb_the_others(made, house):
     async def cancelled():
-        batches = Batches(made.endpoint)
+        batches = Batches(made.endpoint, lambda: 1_000)
         futures = [batches.answer(made.endpoint.ask(json.dumps(house).encode())) for _ in range(3)]
         futures[1].cancel()
         return await asyncio.gather(*futures, return_exceptions=True)
