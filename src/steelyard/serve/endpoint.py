@@ -99,7 +99,7 @@ class Endpoint:
         Each answer has the bits that it would have alone. An InputError stands for a row without a
         finite answer. Raises LogFullError where the log takes none of them.
         """
-        loaded = asked[0].loaded
+        begun, loaded = time.perf_counter_ns(), asked[0].loaded
         if len(asked) == 1:
             answers = [loaded.predictor.predict_one(asked[0].values)]
         else:
@@ -121,7 +121,7 @@ class Endpoint:
             records.append(loaded.record(texts, prediction_id, at, spent, row))
         encoded = time.perf_counter_ns()
         self._log.append_many(records)
-        times = (predicted, encoded, time.perf_counter_ns())
+        times = (begun, predicted, encoded, time.perf_counter_ns())
         asked_at = [(one.started, one.decoded) for one in asked]
         self._metrics.answered(loaded.served.version, sum(map(len, records)), asked_at, times)
         return outcomes

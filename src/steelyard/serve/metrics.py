@@ -23,7 +23,7 @@ BUCKETS: Final = (
 STAGES: Final = ("decode", "predict", "encode", "log", "total", "rows")
 """One row's stages, its share of those that rows asked at the same moment went through together, and
 its whole time; and the whole time of a request of several rows."""
-_Batch = tuple[int, int, Sequence[tuple[int, int]], tuple[int, int, int]]
+_Batch = tuple[int, int, Sequence[tuple[int, int]], tuple[int, int, int, int]]
 
 _NANOSECONDS: Final = tuple(int(bound * 1e9) for bound in BUCKETS)
 _OTHER: Final = "(unknown)"
@@ -81,12 +81,12 @@ class Metrics:
         version: int,
         logged: int,
         asked: Sequence[tuple[int, int]],
-        times: tuple[int, int, int],
+        times: tuple[int, int, int, int],
     ) -> None:
         """Count rows that were answered together, and the bytes of their records.
 
-        `asked` holds when (ns) each row came and was decoded, `times` when all were predicted,
-        encoded and logged.
+        `asked` holds when (ns) each row came and was decoded, `times` when the model
+        was called for all, and when they were predicted, encoded and logged.
         """
         # Summed up some at once: for each alone it would cost twice as much, caches being cold.
         self._batches.append((version, logged, asked, times))
@@ -98,13 +98,14 @@ class Metrics:
         batches, observe = self._batches, self._observe
         with self._lock:
             while batches:
-                version, logged, asked, (predicted, encoded, written) = batches.popleft()
+                version, logged, asked, times = batches.popleft()
+                begun, predicted, encoded, written = times
                 count = len(asked)
                 self._predictions[version] += count
                 self._counts["log_bytes"] += logged
                 self._counts["batches"] += 1
                 # A row's share of what was done for all of them, and its own time in all.
-                shares = (predicted - asked[-1][1], encoded - predicted, written - encoded)
+                shares = (predicted - begun, encoded - predicted, written - encoded)
                 for stage, spent in zip(("predict", "encode", "log"), shares, strict=True):
                     observe(stage, spent // count, count)
                 for started, decoded in asked:
