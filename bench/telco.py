@@ -88,11 +88,17 @@ def customers(rows: int = 7_043, seed: int = 0) -> pl.DataFrame:
     return pl.DataFrame(table).select([*COLUMNS, "Churn"])
 
 
-churn = sy.Model(
-    name="churn",
-    row=Customer,
-    data=sy.Python(customers),
-    label="Churn",
-    positive="Yes",
-    estimator=RandomForestClassifier(TREES, random_state=0),
-)
+def forest(leaf: int) -> RandomForestClassifier:
+    """Return the forest that all serve; `leaf` is the least number of rows in a leaf."""
+    return RandomForestClassifier(TREES, min_samples_leaf=leaf, random_state=0)
+
+
+def churn(leaf: int) -> sy.Model:
+    return sy.Model(
+        name="churn",
+        row=Customer,
+        data=sy.Python(customers),
+        label="Churn",
+        positive="Yes",
+        estimator=forest(leaf),
+    )

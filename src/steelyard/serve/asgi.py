@@ -62,8 +62,22 @@ class BodyTooLargeError(SteelyardError):
     """A request's body is larger than the server takes."""
 
 
+class MediaTypeError(SteelyardError):
+    """A request's body is declared to be something else than plain JSON."""
+
+
 class BusyError(SteelyardError):
     """As many requests of several rows wait as the server lets wait."""
+
+
+# The rest of a body that is too large is not read; its connection cannot be used again.
+_STATUSES: Final[dict[type[SteelyardError], tuple[int, Headers]]] = {
+    RowLimitError: (413, ()),
+    BodyTooLargeError: (413, _CLOSE),
+    MediaTypeError: (415, ()),
+    BusyError: (429, _RETRY),
+    LogFullError: (503, _RETRY),
+}
 
 
 class ClientGoneError(Exception):
@@ -77,6 +91,9 @@ def problem(message: str) -> bytes:
     b'{"error":"no such model"}'
     """
     return msgspec.json.encode({"error": message})
+
+
+_FAILED: Final = problem("the server failed; its log says why")
 
 
 class Front:
@@ -104,81 +121,82 @@ class Front:
         self._turn = asyncio.Lock()
         self._waiting = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""
         if scope["type"] == "http" and scope["path"].startswith(_PREFIX):
-            try:
-                await self._predict(scope, receive, send)
-            except ClientGoneError:
-                self.metrics.responded(_ROUTE, CLIENT_GONE)
-            return
+            if scope["path"] == self._route and scope["method"] == "POST":
+                return self._predict(scope, receive, send)
+            return self._respond(send, *self._misplaced(scope))
         if self._pages is None:
             self._pages = self._make_pages(self)
-        await self._pages(scope, receive, self._counted(scope, send))
+        return self._pages(scope, receive, self._counted(scope, send))
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] != self._route:
-            name = scope["path"][len(_PREFIX) :][:_SHOWN]
-            hint = nearest(name, [self.endpoint.model])
-            await self._respond(send, 404, problem(f"no model {name!r} here. {hint}"))
-        elif scope["method"] != "POST":
-            await self._respond(send, 405, problem("use POST"), _ALLOW)
-        elif wrong := _wrong_type(scope["headers"]):
-            await self._respond(send, 415, problem(wrong))
-        else:
-            await self._answer(scope, receive, send)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: Headers = ()
         status = 200
+        headers: Headers = ()
         try:
-            asked = self.endpoint.ask(await self.body(scope, receive))
+            _check_type(scope["headers"])
+            message = await receive()
+            body = _whole_body(message, self.limits.body_bytes)
+            if body is None:
+                body = await self._gathered(scope, message, receive)
+            asked = self.endpoint.ask(body)
             if isinstance(asked, Asked):
                 answer = await self._batches.answer(asked)
             else:
                 answer = await self.in_turn(asked)
-        except RowLimitError as error:
-            answer, status = problem(str(error)), 413
-        except InputError as error:
-            answer, status = msgspec.json.encode({"errors": error.errors}), 422
-        except BodyTooLargeError as error:
-            # The rest of a large body is not read; the connection cannot be used again.
-            answer, status, headers = problem(str(error)), 413, _CLOSE
-        except BusyError as error:
-            answer, status, headers = problem(str(error)), 429, _RETRY
-        except LogFullError as error:
-            answer, status, headers = problem(str(error)), 503, _RETRY
         except ClientGoneError:
-            raise
+            self.metrics.responded(_ROUTE, CLIENT_GONE)
+            return
+        except SteelyardError as error:
+            status, answer, headers = _refusal(error)
         except Exception:  # noqa: BLE001  # the process's edge: one request may fail, the server goes on
             _log.exception("A request could not be answered.")
-            answer, status = problem("the server failed; its log says why"), 500
-        await self._respond(send, status, answer, headers)
+            status, answer = 500, _FAILED
+        self.metrics.responded(_ROUTE, status)
+        await send(_start(status, len(answer), headers))
+        await send({"type": "http.response.body", "body": answer})
+
+    def _misplaced(self, scope: Scope) -> tuple[int, bytes, Headers]:
+        """Return what to say of a request that is below the prediction route and none for it."""
+        if scope["path"] == self._route:
+            return 405, problem("use POST"), _ALLOW
+        name = scope["path"][len(_PREFIX) :][:_SHOWN]
+        hint = nearest(name, [self.endpoint.model])
+        return 404, problem(f"no model {name!r} here. {hint}"), ()
+
+    async def _respond(self, send: Send, status: int, body: bytes, headers: Headers) -> None:
+        self.metrics.responded(_ROUTE, status)
+        await send(_start(status, len(body), headers))
+        await send({"type": "http.response.body", "body": body})
 
     async def body(self, scope: Scope, receive: Receive) -> bytes:
         """Return a request's body in one piece; reads no more than the limit.
 
-        Raises BodyTooLargeError.
+        Raises BodyTooLargeError, ClientGoneError.
         """
-        limit = self.limits.body_bytes
         message = await receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body", False) and len(body) <= limit:
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            return body
-        parts, size = [body], max(len(body), _declared_size(scope["headers"]))
-        if size <= limit:
-            size = len(body)
-        while message.get("more_body", False) and size <= limit:
-            message = await receive()
+        body = _whole_body(message, self.limits.body_bytes)
+        return await self._gathered(scope, message, receive) if body is None else body
+
+    async def _gathered(self, scope: Scope, message: Message, receive: Receive) -> bytes:
+        """Return the body that `message` begins."""
+        parts: list[bytes] = []
+        # What the client declares is refused before it is read.
+        self._check_size(_declared_size(scope["headers"]))
+        while True:
             if message["type"] == "http.disconnect":
                 raise ClientGoneError
             parts.append(message.get("body", b""))
-            size += len(parts[-1])
-        if size > limit:
+            self._check_size(sum(map(len, parts)))
+            if not message.get("more_body", False):
+                return b"".join(parts)
+            message = await receive()
+
+    def _check_size(self, size: int) -> None:
+        if size > self.limits.body_bytes:
+            limit = self.limits.body_bytes
             raise BodyTooLargeError(f"at most {limit} bytes are taken at once")
-        return b"".join(parts)
 
     async def in_turn(self, steps: Steps[T]) -> T:
         """Run the steps of a request of several rows, one such request after the other.
@@ -202,17 +220,6 @@ class Front:
         finally:
             self._waiting -= 1
 
-    async def _respond(self, send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
-        self.metrics.responded(_ROUTE, status)
-        length = (b"content-length", b"%d" % len(body))
-        start = {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [_JSON, length, *headers],
-        }
-        await send(start)
-        await send({"type": "http.response.body", "body": body})
-
     def _counted(self, scope: Scope, send: Send) -> Send:
         """Return `send` that counts the responses of what is not the prediction route."""
         path = scope.get("path", "")
@@ -226,16 +233,41 @@ class Front:
         return counting
 
 
-def _wrong_type(headers: Headers) -> str:
-    """Return what is wrong with the declared form of a body; a client may declare none."""
+def _start(status: int, length: int, headers: Headers) -> Message:
+    return {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [_JSON, (b"content-length", b"%d" % length), *headers],
+    }
+
+
+def _refusal(error: SteelyardError) -> tuple[int, bytes, Headers]:
+    """Return status, body and headers of the response that an error is."""
+    if isinstance(error, InputError) and not isinstance(error, RowLimitError):
+        return 422, msgspec.json.encode({"errors": error.errors}), ()
+    for kind, (status, headers) in _STATUSES.items():
+        if isinstance(error, kind):
+            return status, problem(str(error)), headers
+    _log.error("A request could not be answered: %s", error)
+    return 500, _FAILED, ()
+
+
+def _whole_body(message: Message, limit: int) -> bytes | None:
+    """Return the body where a message holds all of it, and it is not too large."""
+    body: bytes = message.get("body", b"")
+    whole = message["type"] == "http.request" and not message.get("more_body", False)
+    return body if whole and len(body) <= limit else None
+
+
+def _check_type(headers: Headers) -> None:
+    """Raise MediaTypeError where a body is declared in another form; a client may declare none."""
     for name, value in headers:
         if name == b"content-type" and value != b"application/json":
             kind = value.partition(b";")[0].strip().lower()
             if kind != b"application/json" and not kind.endswith(b"+json"):
-                return "send JSON, with Content-Type: application/json"
+                raise MediaTypeError("send JSON, with Content-Type: application/json")
         elif name == b"content-encoding" and value != b"identity":
-            return "send the body as it is, without Content-Encoding"
-    return ""
+            raise MediaTypeError("send the body as it is, without Content-Encoding")
 
 
 def _declared_size(headers: Headers) -> int:

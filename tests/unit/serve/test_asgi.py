@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 
+from steelyard.errors import StoreError
 from steelyard.serve.asgi import Limits
 
 
@@ -128,6 +129,18 @@ def test_a_failure_nobody_foresaw_is_500_and_the_server_goes_on(stand, house, mo
     assert "the runtime broke" not in answer.body.decode()
     assert "the runtime broke" in caplog.text
     assert made.client.call("POST", "/predict/price", house).status == 200
+
+
+def test_a_log_that_is_closed_is_500_as_well(stand, house, monkeypatch, caplog):
+    made = stand("price")
+
+    def closed(payloads):
+        raise StoreError("the log is closed")
+
+    monkeypatch.setattr(made.log, "append_many", closed)
+    answer = made.client.call("POST", "/predict/price", house)
+    assert answer.status == 500
+    assert "the log is closed" in caplog.text
 
 
 def test_single_rows_are_answered_between_the_steps_of_many(stand, house):
