@@ -21,6 +21,7 @@ __all__ = [
     "BusyError",
     "ClientGoneError",
     "Front",
+    "Headers",
     "Limits",
     "problem",
 ]
@@ -99,7 +100,7 @@ _FAILED: Final = problem("the server failed; its log says why")
 class Front:
     """An ASGI application: `POST /predict/{model}` without a framework, the rest by `pages`.
 
-    `in_flight` says how many requests the server has taken and not answered.
+    `connections` says how many clients are connected.
     """
 
     def __init__(
@@ -108,23 +109,23 @@ class Front:
         metrics: Metrics,
         pages: Callable[["Front"], Application],
         limits: Limits,
-        in_flight: Callable[[], int],
+        connections: Callable[[], int],
     ) -> None:
         self.endpoint = endpoint
         self.metrics = metrics
         self.limits = limits
         self.draining = False
-        self._route = _PREFIX + endpoint.model
+        self.route = _PREFIX + endpoint.model
+        self.batches = Batches(endpoint, connections)
         self._make_pages = pages
         self._pages: Application | None = None
-        self._batches = Batches(endpoint, in_flight)
         self._turn = asyncio.Lock()
         self._waiting = 0
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""
         if scope["type"] == "http" and scope["path"].startswith(_PREFIX):
-            if scope["path"] == self._route and scope["method"] == "POST":
+            if scope["path"] == self.route and scope["method"] == "POST":
                 return self._predict(scope, receive, send)
             return self._respond(send, *self._misplaced(scope))
         if self._pages is None:
@@ -132,8 +133,7 @@ class Front:
         return self._pages(scope, receive, self._counted(scope, send))
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
-        status = 200
-        headers: Headers = ()
+        outcome: bytes | Exception
         try:
             _check_type(scope["headers"])
             message = await receive()
@@ -142,24 +142,30 @@ class Front:
                 body = await self._gathered(scope, message, receive)
             asked = self.endpoint.ask(body)
             if isinstance(asked, Asked):
-                answer = await self._batches.answer(asked)
+                outcome = await self.batches.answer(asked)
             else:
-                answer = await self.in_turn(asked)
+                outcome = await self.in_turn(asked)
         except ClientGoneError:
             self.metrics.responded(_ROUTE, CLIENT_GONE)
             return
-        except SteelyardError as error:
-            status, answer, headers = _refusal(error)
-        except Exception:  # noqa: BLE001  # the process's edge: one request may fail, the server goes on
-            _log.exception("A request could not be answered.")
-            status, answer = 500, _FAILED
-        self.metrics.responded(_ROUTE, status)
+        except Exception as error:  # noqa: BLE001  # goes to the client, like any answer
+            outcome = error
+        status, answer, headers = self.response(outcome)
         await send(_start(status, len(answer), headers))
         await send({"type": "http.response.body", "body": answer})
 
+    def response(self, outcome: bytes | Exception) -> tuple[int, bytes, Headers]:
+        """Return the status, body and further headers of a prediction's response, and count it."""
+        if isinstance(outcome, bytes):
+            found: tuple[int, bytes, Headers] = 200, outcome, ()
+        else:
+            found = _refusal(outcome)
+        self.metrics.responded(_ROUTE, found[0])
+        return found
+
     def _misplaced(self, scope: Scope) -> tuple[int, bytes, Headers]:
         """Return what to say of a request that is below the prediction route and none for it."""
-        if scope["path"] == self._route:
+        if scope["path"] == self.route:
             return 405, problem("use POST"), _ALLOW
         name = scope["path"][len(_PREFIX) :][:_SHOWN]
         hint = nearest(name, [self.endpoint.model])
@@ -241,14 +247,18 @@ def _start(status: int, length: int, headers: Headers) -> Message:
     }
 
 
-def _refusal(error: SteelyardError) -> tuple[int, bytes, Headers]:
+def _refusal(error: Exception) -> tuple[int, bytes, Headers]:
     """Return status, body and headers of the response that an error is."""
     if isinstance(error, InputError) and not isinstance(error, RowLimitError):
         return 422, msgspec.json.encode({"errors": error.errors}), ()
     for kind, (status, headers) in _STATUSES.items():
         if isinstance(error, kind):
             return status, problem(str(error)), headers
-    _log.error("A request could not be answered: %s", error)
+    # The process's edge: one request may fail, the server goes on.
+    if isinstance(error, SteelyardError):
+        _log.error("A request could not be answered: %s", error)
+    else:
+        _log.error("A request could not be answered.", exc_info=error)
     return 500, _FAILED, ()
 
 

@@ -6,42 +6,50 @@ are read in one turn of the event loop and are then one call of the model and on
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from steelyard.errors import SteelyardError
 from steelyard.serve.endpoint import AT_ONCE, Asked, Endpoint
 
-__all__ = ["Batches"]
+__all__ = ["Batches", "Settle"]
 
-_Waiting = tuple[Asked, "asyncio.Future[bytes]"]
+Settle = Callable[[bytes | Exception], None]
+"""Takes an answer, or why there is none."""
+_Waiting = tuple[Asked, Settle]
 
 
 class Batches:
     """Answers an endpoint's single rows from one event loop.
 
-    `in_flight` says how many requests the server has taken and not answered.
+    `connections` says how many clients there are, and thus how many rows can come together.
     """
 
-    def __init__(self, endpoint: Endpoint, in_flight: Callable[[], int]) -> None:
+    def __init__(self, endpoint: Endpoint, connections: Callable[[], int]) -> None:
         self._endpoint = endpoint
-        self._in_flight = in_flight
+        self._connections = connections
         self._waiting: list[_Waiting] = []
 
-    def answer(self, asked: Asked) -> "asyncio.Future[bytes]":
-        """Return the answer, or the answer to come after the turn of the loop that is going on.
+    def add(self, asked: Asked, settle: Settle) -> None:
+        """Answer a row now or after the turn of the loop that is going on, in the order of adding.
 
-        It raises what `Endpoint.answer` raises or says of the row.
+        `settle` is given the answer, or the error that `Endpoint.answer` raises or says of the row.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bytes] = loop.create_future()
-        self._waiting.append((asked, future))
-        if len(self._waiting) >= self._in_flight():
-            self._answer_all()  # nobody else can join: each further turn of the loop would cost
-        elif len(self._waiting) == 1:
+        waiting = self._waiting
+        waiting.append((asked, settle))
+        if len(waiting) >= self._connections():
+            self.answer_all()  # nobody else can join: each further turn of the loop would cost
+        elif len(waiting) == 1:
             # Behind all requests that were read in this turn, before the loop looks for more.
-            loop.call_soon(self._answer_all)
+            asyncio.get_running_loop().call_soon(self.answer_all)
+
+    def answer(self, asked: Asked) -> "asyncio.Future[bytes]":
+        """Return the answer to come; it raises what `add` would settle with."""
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.add(asked, partial(_resolve, future))
         return future
 
-    def _answer_all(self) -> None:
+    def answer_all(self) -> None:
+        """Answer the rows that wait."""
         waiting, self._waiting = self._waiting, []
         start = 0
         while start < len(waiting):
@@ -57,22 +65,22 @@ class Batches:
         try:
             outcomes = self._endpoint.answer([asked for asked, _ in batch])
         except SteelyardError as error:
-            for _, future in batch:
-                _settle(future, error)
+            for _, settle in batch:
+                settle(error)
             return
         except Exception as error:  # noqa: BLE001  # the edge: goes to whoever waits, not the loop
             if len(batch) == 1:
-                _settle(batch[0][1], error)
+                batch[0][1](error)
                 return
             # One row may have broken the call: the others are answered all the same.
             for one in batch:
                 self._answer([one])
             return
-        for (_, future), outcome in zip(batch, outcomes, strict=True):
-            _settle(future, outcome)
+        for (_, settle), outcome in zip(batch, outcomes, strict=True):
+            settle(outcome)
 
 
-def _settle(future: "asyncio.Future[bytes]", outcome: bytes | Exception) -> None:
+def _resolve(future: "asyncio.Future[bytes]", outcome: bytes | Exception) -> None:
     if future.done():
         return  # whoever waited was cancelled
     if isinstance(outcome, bytes):

@@ -18,6 +18,7 @@ from steelyard.serve.endpoint import Endpoint
 from steelyard.serve.follower import Follower
 from steelyard.serve.metrics import CountedLog, Metrics
 from steelyard.serve.pages import make_pages
+from steelyard.serve.protocol import Protocol
 from steelyard.serve.version import Follow, load
 
 __all__ = ["Setup", "bind", "work"]
@@ -126,7 +127,7 @@ def work(setup: Setup, listening: socket.socket, announce: Callable[[Endpoint], 
     follower = Follower(endpoint, setup.follow, metrics, also=(metrics.publish, end_with_parent))
     try:
         front = Front(
-            endpoint, metrics, pages, setup.limits, lambda: len(server.server_state.tasks)
+            endpoint, metrics, pages, setup.limits, lambda: len(server.server_state.connections)
         )
         server = _Server(_config(front), front, started)
         listening.listen(_BACKLOG)
@@ -151,7 +152,7 @@ def _config(front: Front) -> uvicorn.Config:
         "access_log": False,
         "lifespan": "off",
         "interface": "asgi3",
-        "http": "httptools",
+        "http": Protocol,
         "ws": "none",
         # A client's word for its own address is nothing that a prediction needs.
         "proxy_headers": False,

@@ -250,12 +250,12 @@ def stand(versions: dict[str, LoadedVersion]) -> Callable[..., Stand]:
         metrics.serving(loaded.served.version, loaded.served.bundle)
         endpoint = Endpoint(loaded, log, metrics, uuid7, max_rows=limits.rows)
         problems: list[str] = []
-        in_flight = [1]
+        connections = [1]
 
         def pages(front: Front) -> Application:
             return make_pages(front, lambda: problems[0] if problems else "")
 
-        front = Front(endpoint, metrics, pages, limits, lambda: in_flight[0])
+        front = Front(endpoint, metrics, pages, limits, lambda: connections[0])
         return Stand(endpoint, log, metrics, front, Client(front), problems)
 
     return make

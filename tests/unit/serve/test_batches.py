@@ -13,7 +13,7 @@ def made(stand):
     return stand("price")
 
 
-def gathered(made, rows, *, between=lambda i: None, in_flight=1_000):
+def gathered(made, rows, *, between=lambda i: None, connections=1_000):
     """Ask rows in one turn of a loop; return their answers or errors, and the calls of the model."""
     calls = []
     answer = made.endpoint.answer
@@ -26,7 +26,7 @@ def gathered(made, rows, *, between=lambda i: None, in_flight=1_000):
     try:
 
         async def all_at_once():
-            batches = Batches(made.endpoint, lambda: in_flight)
+            batches = Batches(made.endpoint, lambda: connections)
             futures = []
             for i, row in enumerate(rows):
                 between(i)
@@ -54,13 +54,13 @@ def test_many_rows_are_several_calls(made, house):
     assert len({json.loads(answer)["prediction_id"] for answer in answers}) == 70
 
 
-@pytest.mark.parametrize("in_flight", [1, 3])
-def test_a_row_that_nobody_joins_does_not_wait(made, house, in_flight):
+@pytest.mark.parametrize("connections", [1, 3])
+def test_a_row_that_nobody_joins_does_not_wait(made, house, connections):
     async def alone():
-        batches = Batches(made.endpoint, lambda: in_flight)
+        batches = Batches(made.endpoint, lambda: connections)
         for _ in range(3):
             future = batches.answer(made.endpoint.ask(json.dumps(house).encode()))
-            assert future.done() == (in_flight == 1)
+            assert future.done() == (connections == 1)
             await future
 
     asyncio.run(alone())
@@ -68,7 +68,7 @@ def test_a_row_that_nobody_joins_does_not_wait(made, house, in_flight):
 
 
 def test_the_last_that_can_join_answers_for_all(made, house):
-    answers, calls = gathered(made, [house] * 6, in_flight=3)
+    answers, calls = gathered(made, [house] * 6, connections=3)
     assert calls == [3, 3]
     assert len({json.loads(answer)["prediction_id"] for answer in answers}) == 6
 

@@ -1,0 +1,169 @@
+"""HTTP/1.1 for the prediction route, without a scope, a task and a coroutine a request.
+
+uvicorn speaks HTTP. A plain request for one prediction, which is nearly every request of a server,
+is answered here from the parser's callbacks; anything else about a request (a large or chunked body,
+another content type, several rows, a connection that is to close) leaves it to uvicorn's own way and
+the front's ASGI application. Both give the same answers.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from steelyard.serve.asgi import Front, Headers
+from steelyard.serve.endpoint import Asked
+
+__all__ = ["Protocol"]
+
+_BODY_BYTES: Final = 64 * 1024
+"""A larger body needs flow control, which uvicorn's way has."""
+_SEVERAL: Final = b'"rows"'
+_JSON: Final = b"application/json"
+_OK: Final = 200
+_CLOSE: Final = ((b"connection", b"close"),)
+_LAST_LINES: Final = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
+_UNPLAIN: Final = frozenset([b"transfer-encoding", b"content-encoding", b"upgrade"])
+
+
+class Protocol(HttpToolsProtocol):
+    """A connection. `config.app` is the front."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        front = config.app
+        assert isinstance(front, Front)
+        self._front = front
+        self._route = front.route.encode()
+        self._limit = min(_BODY_BYTES, front.limits.body_bytes)
+        self._short = False
+        """Whether the request that is being read is answered here."""
+        self._body = b""
+        self._waiting = 0
+        """Requests that were read and are not answered yet, in their order."""
+        self._ending = False
+        self._usual: tuple[object, bytes] = (None, b"")
+
+    def on_message_begin(self) -> None:
+        """Begin a request; what ASGI wants is made when it is known to be wanted."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
+    def on_headers_complete(self) -> None:
+        """Choose the way by which the request is answered."""
+        self._short = (
+            self.url == self._route
+            and _answered(self.cycle)
+            and self.parser.get_method() == b"POST"
+            and self.parser.should_keep_alive()
+            and self.parser.get_http_version() == "1.1"
+            and not self.flow.write_paused
+            and self._plain()
+        )
+        if self._short:
+            self._body = b""
+        else:
+            self._leave()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        if self._short:
+            self._body += body
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Ask for the answer."""
+        if not self._short:
+            super().on_message_complete()
+            return
+        self._short = False
+        body, asked = self._body, None
+        if _SEVERAL not in body:
+            try:
+                asked = self._front.endpoint.ask(body)
+            except Exception as error:  # noqa: BLE001  # goes to the client, like any answer
+                self._front.batches.answer_all()
+                self._waiting += 1
+                self._settle(error)
+                return
+        if isinstance(asked, Asked):
+            self._waiting += 1
+            self._front.batches.add(asked, self._settle)
+        else:
+            self._leave()
+            super().on_body(body)
+            super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """Answer what was read and close; a request that is half read is answered first."""
+        self._front.batches.answer_all()
+        if self._short:
+            self._ending = True
+        else:
+            super().shutdown()
+
+    def _plain(self) -> bool:
+        """Say whether the headers ask for nothing but the answer to a small JSON body."""
+        length = -1
+        for name, value in self.headers:
+            if name == b"content-length":
+                length = int(value)
+            elif name == b"content-type":
+                if value != _JSON:
+                    return False
+            elif name in _UNPLAIN:
+                return False
+        return 0 <= length <= self._limit and not self.expect_100_continue
+
+    def _leave(self) -> None:
+        """Leave the request to uvicorn's way, behind the answers to those that came before it."""
+        if self._waiting:
+            self._front.batches.answer_all()
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers
+        super().on_headers_complete()
+
+    def _settle(self, outcome: bytes | Exception) -> None:
+        self._waiting -= 1
+        status, body, headers = self._front.response(outcome)
+        if self.transport.is_closing():
+            return
+        head = self._ok() if status == _OK and not self._ending else self._head(status, headers)
+        self.transport.write(head % len(body) + body)
+        self.server_state.total_requests += 1
+        if self._ending:
+            self.transport.close()
+            return
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def _ok(self) -> bytes:
+        """Return the usual head; the server's own headers, the date, are new once a second."""
+        own = self.server_state.default_headers
+        if self._usual[0] is not own:
+            self._usual = own, self._head(_OK, ())
+        return self._usual[1]
+
+    def _head(self, status: int, headers: Headers) -> bytes:
+        """Return a response's head, with a place for the length of its body."""
+        lines = [*self.server_state.default_headers, *headers, *(_CLOSE if self._ending else ())]
+        texts = [b"%b: %b\r\n" % line for line in lines]
+        return b"".join([STATUS_LINE[status], *texts, _LAST_LINES])
+
+
+def _answered(cycle: RequestResponseCycle | None) -> bool:
+    return cycle is None or cycle.response_complete

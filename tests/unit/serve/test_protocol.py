@@ -1,0 +1,243 @@
+"""The short way of a request must not be told from uvicorn's own, whatever came before it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from steelyard.serve.asgi import Limits
+from steelyard.serve.protocol import Protocol
+
+ROUTE = b"POST /predict/price HTTP/1.1\r\nhost: here\r\n"
+JSON = b"content-type: application/json\r\n"
+
+
+class Stand:
+    """A listening front; `short` and `long` count the requests by the way that they went."""
+
+    def __init__(self, made):
+        self.made = made
+        self.state = ServerState()
+        self.state.default_headers = [(b"date", b"today")]
+        self.protocols = []
+        self.long = 0
+        self.short = 0
+
+    async def front(self, scope, receive, send):
+        self.long += 1
+        await self.made.front(scope, receive, send)
+
+    def protocol(self):
+        config = uvicorn.Config(self.made.front, lifespan="off", interface="asgi3", log_config=None)
+        config.load()
+        config.loaded_app = self.front
+        made = Protocol(config, self.state, {})
+        settle = made._settle
+
+        def settled(outcome):
+            self.short += 1
+            settle(outcome)
+
+        made._settle = settled
+        self.protocols.append(made)
+        return made
+
+
+@pytest.fixture
+def stand(stand):
+    @asynccontextmanager
+    async def listening(limits: Limits | None = None) -> AsyncIterator[tuple]:
+        found = Stand(stand("price", limits))
+        server = await asyncio.get_running_loop().create_server(found.protocol, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        yield found, reader, writer
+        writer.close()
+        server.close()
+
+    return listening
+
+
+def request(body, headers=JSON):
+    body = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return ROUTE + headers + b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+async def response(reader):
+    """Read one response: its status, headers without the length, and document."""
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    status, *lines = head.decode().strip().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    body = await reader.readexactly(int(headers.pop("content-length")))
+    return int(status.split()[1]), headers, json.loads(body)
+
+
+def test_a_plain_request_goes_the_short_way_again_and_again(stand, house):
+    async def ask():
+        async with stand() as (made, reader, writer):
+            for area in (10.0, 20.0, 30.0):
+                writer.write(request({**house, "area": area}))
+                status, headers, document = await response(reader)
+                assert status == 200
+                assert headers == {"date": "today", "content-type": "application/json"}
+                record = made.made.log.records[-1]
+                assert record["prediction_id"] == document["prediction_id"]
+                assert record["row"]["area"] == area
+            assert (made.short, made.long) == (3, 0)
+            assert made.made.metrics.document()["responses"] == [["/predict", 200, 3]]
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("headers", "head"),
+    [
+        (b"content-type: application/json; charset=utf-8\r\n", ROUTE),
+        (JSON + b"connection: close\r\n", ROUTE),
+        (JSON + b"expect: 100-continue\r\n", ROUTE),
+        (JSON, ROUTE.replace(b"price", b"price?a=b")),
+        (JSON, ROUTE.replace(b"price", b"pr%69ce")),
+        (JSON, ROUTE.replace(b"1.1", b"1.0")),
+    ],
+)
+def test_the_long_way_says_the_same(stand, house, headers, head):
+    async def ask():
+        async with stand() as (made, reader, writer):
+            writer.write(request(house))
+            short = await response(reader)
+            writer.write(request(house, headers).replace(ROUTE, head))
+            if b"expect" in headers:
+                assert await reader.readline() == b"HTTP/1.1 100 Continue\r\n"
+                await reader.readline()
+            long = await response(reader)
+            assert (made.short, made.long) == (1, 1)
+            for _, found, document in (short, long):
+                document.pop("prediction_id")
+                found.pop("connection", None)
+            assert short == long
+
+    asyncio.run(ask())
+
+
+def test_answers_keep_the_order_of_pipelined_requests(stand, house):
+    bad = {**house, "rooms": -1}
+    several = {"rows": [house, house]}
+    disguised = json.dumps(several).replace("rows", "\\u0072ows").encode()
+    sent = [
+        request({**house, "area": 1.0}),
+        b"GET /health/live HTTP/1.1\r\nhost: here\r\n\r\n",
+        request({**house, "area": 2.0}),
+        request(bad),
+        request({**house, "area": 3.0}),
+        request(bad),
+        request(several),
+        request({**house, "area": 4.0}),
+        request(disguised),
+        request({**house, "area": 5.0}),
+    ]
+
+    def kind(document):
+        return sorted(document)[0]
+
+    async def ask(parts):
+        async with stand() as (made, reader, writer):
+            for part in parts:
+                writer.write(part)
+                await asyncio.sleep(0)
+            found = [await response(reader) for _ in sent]
+            assert [status for status, _, _ in found] == [200, 200, 200, 422, 200, 422] + [200] * 4
+            kinds = [kind(document) for _, _, document in found]
+            one, many = "model", "predictions"
+            assert kinds == [one, "live", one, "errors", one, "errors", many, one, many, one]
+            areas = [record["row"]["area"] for record in made.made.log.records]
+            assert [area for area in areas if area < 6] == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+    whole = b"".join(sent)
+    asyncio.run(ask([whole]))
+    asyncio.run(ask([whole[i : i + 7] for i in range(0, len(whole), 7)]))
+
+
+@pytest.mark.parametrize(
+    ("limit", "size", "status"), [(100_000, 70_000, 422), (100_000, 100_001, 413), (60, 61, 413)]
+)
+def test_large_bodies_leave_the_short_way(stand, limit, size, status):
+    async def ask():
+        async with stand(Limits(body_bytes=limit)) as (made, reader, writer):
+            writer.write(request(b'{"rooms": "' + b"x" * (size - 13) + b'"}'))
+            found, headers, _ = await response(reader)
+            assert found == status
+            assert made.short == 0
+            if status == 413:
+                assert headers["connection"] == "close"
+
+    asyncio.run(ask())
+
+
+def test_a_chunked_body_is_taken(stand, house):
+    async def ask():
+        async with stand() as (_, reader, writer):
+            body = json.dumps(house).encode()
+            writer.write(ROUTE + JSON + b"transfer-encoding: chunked\r\n\r\n")
+            writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+            assert (await response(reader))[0] == 200
+
+    asyncio.run(ask())
+
+
+def test_a_model_that_breaks_is_500_and_the_next_is_answered(stand, house, monkeypatch):
+    async def ask():
+        async with stand() as (made, reader, writer):
+            predictor = made.made.endpoint.loaded.predictor
+            monkeypatch.setattr(predictor, "predict_one", lambda row: 1 / 0)
+            writer.write(request(house))
+            assert (await response(reader))[0] == 500
+            monkeypatch.undo()
+            writer.write(request(house))
+            assert (await response(reader))[0] == 200
+
+    asyncio.run(ask())
+
+
+def test_a_server_that_ends_answers_what_is_half_read(stand, house):
+    whole = request(house)
+
+    async def ask():
+        async with stand() as (made, reader, writer):
+            writer.write(whole[:-5])
+            while not made.protocols or not made.protocols[0]._short:
+                await asyncio.sleep(0.001)
+            made.protocols[0].shutdown()
+            writer.write(whole[-5:])
+            status, headers, _ = await response(reader)
+            assert (status, headers["connection"]) == (200, "close")
+            assert await reader.read() == b""
+
+    asyncio.run(ask())
+
+
+def test_an_idle_connection_is_closed(stand, house):
+    async def ask():
+        async with stand() as (made, reader, writer):
+            while not made.protocols:
+                await asyncio.sleep(0.001)
+            made.protocols[0].timeout_keep_alive = 0.05
+            writer.write(request(house))
+            assert (await response(reader))[0] == 200
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+
+    asyncio.run(ask())
+
+
+def test_a_client_that_is_gone_is_not_written_to(stand, house):
+    async def ask():
+        async with stand() as (made, _, writer):
+            writer.write(request(house) * 3)
+            writer.transport.abort()
+            while not made.protocols or not made.protocols[0].transport.is_closing():
+                await asyncio.sleep(0.001)
+            assert not made.made.front.batches._waiting
+
+    asyncio.run(ask())
