@@ -20,9 +20,9 @@ from steelyard.core.reference import Reference
 from steelyard.errors import StoreError
 from steelyard.flow.stores import open_ledger
 from steelyard.predictions.writer import PredictionWriter
-from steelyard.serve.endpoint import Endpoint
+from steelyard.serve.answer.endpoint import Endpoint
+from steelyard.serve.answer.version import Follow, Served
 from steelyard.serve.server import Setup
-from steelyard.serve.version import Follow, Served
 from steelyard.serve.workers import serve
 
 __all__ = ["serve_candidate", "serve_reference", "started"]

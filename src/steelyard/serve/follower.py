@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from steelyard.errors import RefusedError, SteelyardError
-from steelyard.serve.endpoint import Endpoint
-from steelyard.serve.metrics import Metrics
-from steelyard.serve.version import Follow, Served, load
+from steelyard.serve.answer.endpoint import Endpoint
+from steelyard.serve.answer.version import Follow, Served, load
+from steelyard.serve.observe.metrics import Metrics
 
 __all__ = ["Follower"]
 

@@ -13,13 +13,13 @@ from typing import Any, Final
 import uvicorn
 
 from steelyard.errors import UsageError
-from steelyard.serve.asgi import Application, Front, Limits
-from steelyard.serve.endpoint import Endpoint
+from steelyard.serve.answer.endpoint import Endpoint
+from steelyard.serve.answer.version import Follow, load
 from steelyard.serve.follower import Follower
-from steelyard.serve.metrics import CountedLog, Metrics
-from steelyard.serve.pages import make_pages
-from steelyard.serve.protocol import Protocol
-from steelyard.serve.version import Follow, load
+from steelyard.serve.http.asgi import Application, Front, Limits
+from steelyard.serve.http.pages import make_pages
+from steelyard.serve.http.protocol import Protocol
+from steelyard.serve.observe.metrics import CountedLog, Metrics
 
 __all__ = ["Setup", "bind", "work"]
 

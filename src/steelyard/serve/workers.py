@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from steelyard.errors import StoreError
-from steelyard.serve.endpoint import Endpoint
+from steelyard.serve.answer.endpoint import Endpoint
 from steelyard.serve.server import Setup, bind, work
 
 __all__ = ["serve"]

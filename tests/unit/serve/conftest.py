@@ -20,11 +20,11 @@ from steelyard.core.config import Config
 from steelyard.core.ids import uuid7
 from steelyard.errors import LogFullError
 from steelyard.flow.building import build, read_table
-from steelyard.serve.asgi import Application, Front, Limits
-from steelyard.serve.endpoint import Endpoint
-from steelyard.serve.metrics import Metrics
-from steelyard.serve.pages import make_pages
-from steelyard.serve.version import LoadedVersion, Served, load
+from steelyard.serve.answer.endpoint import Endpoint
+from steelyard.serve.answer.version import LoadedVersion, Served, load
+from steelyard.serve.http.asgi import Application, Front, Limits
+from steelyard.serve.http.pages import make_pages
+from steelyard.serve.observe.metrics import Metrics
 
 ROWS = 300
 OFFERS = ["50% off", 'say "yes"', "Übung"]

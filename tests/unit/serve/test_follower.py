@@ -6,8 +6,8 @@ import time
 import pytest
 
 from steelyard.errors import StoreError
+from steelyard.serve.answer.version import Served
 from steelyard.serve.follower import Follower
-from steelyard.serve.version import Served
 
 
 class Wanted:

@@ -28,7 +28,7 @@ from pathlib import Path
 from steelyard.core.ids import uuid7
 from steelyard.predictions.writer import PredictionWriter
 from steelyard.serve.server import Setup
-from steelyard.serve.version import Served
+from steelyard.serve.answer.version import Served
 from steelyard.serve.workers import serve
 
 bundle, folder, log, shared, workers, problem = sys.argv[1:]

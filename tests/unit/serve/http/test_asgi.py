@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from steelyard.errors import StoreError
-from steelyard.serve.asgi import Limits
+from steelyard.serve.http.asgi import Limits
 
 
 def test_the_right_request_is_answered(stand, house):

@@ -9,8 +9,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from steelyard.serve.asgi import Limits
-from steelyard.serve.protocol import Protocol
+from steelyard.serve.http.asgi import Limits
+from steelyard.serve.http.protocol import Protocol
 
 ROUTE = b"POST /predict/price HTTP/1.1\r\nhost: here\r\n"
 JSON = b"content-type: application/json\r\n"

@@ -17,8 +17,8 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
-from steelyard.serve.asgi import Front, Headers
-from steelyard.serve.endpoint import Asked
+from steelyard.serve.answer.endpoint import Asked
+from steelyard.serve.http.asgi import Front, Headers
 
 __all__ = ["Protocol"]
 

@@ -4,8 +4,8 @@ import json
 import pytest
 
 from steelyard.errors import LogFullError
-from steelyard.serve.batches import Batches
-from steelyard.serve.version import LoadedVersion, Served
+from steelyard.serve.answer.batches import Batches
+from steelyard.serve.answer.version import LoadedVersion, Served
 
 
 @pytest.fixture

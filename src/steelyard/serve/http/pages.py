@@ -7,10 +7,10 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from steelyard.errors import nearest
-from steelyard.serve.asgi import Application, Front
-from steelyard.serve.exposition import exposition
-from steelyard.serve.openapi import openapi_document
-from steelyard.serve.v2 import v2_routes
+from steelyard.serve.contracts.openapi import openapi_document
+from steelyard.serve.contracts.v2 import v2_routes
+from steelyard.serve.http.asgi import Application, Front
+from steelyard.serve.observe.exposition import exposition
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -74,7 +74,7 @@ def _document_routes(front: Front) -> list["Route"]:
         return JSONResponse(document())
 
     async def docs(request: "Request") -> "Response":
-        page = (files("steelyard.serve") / "docs.html").read_text(encoding="utf-8")
+        page = (files("steelyard.serve.http") / "docs.html").read_text(encoding="utf-8")
         # "<" may open no tag, not even a comment, inside a script element.
         data = json.dumps(document()).replace("<", "\\u003c")
         page = page.replace("{{title}}", escape(front.endpoint.model)).replace("{{openapi}}", data)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from steelyard.serve.metrics import BUCKETS, STAGES, Metrics
+from steelyard.serve.observe.metrics import BUCKETS, STAGES, Metrics
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

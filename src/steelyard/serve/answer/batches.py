@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from steelyard.errors import SteelyardError
-from steelyard.serve.endpoint import AT_ONCE, Asked, Endpoint
+from steelyard.serve.answer.endpoint import AT_ONCE, Asked, Endpoint
 
 __all__ = ["Batches", "Settle"]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from steelyard.serve.openapi import openapi_document
+from steelyard.serve.contracts.openapi import openapi_document
 
 NAMES = ["churn", "price", "offer"]
 

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from steelyard.errors import UsageError
-from steelyard.serve.v2 import rows_of
+from steelyard.serve.contracts.v2 import rows_of
 
 INFER = "/v2/models/{}/infer"
 
@@ -198,7 +198,7 @@ def test_a_body_that_is_no_json_is_400(stand, body):
 
 
 def test_limits_hold_here_too(stand, house):
-    from steelyard.serve.asgi import Limits
+    from steelyard.serve.http.asgi import Limits
 
     made = stand("price", Limits(body_bytes=600, rows=2))
     assert infer(made, "price", house_tensors(2)).status == 200

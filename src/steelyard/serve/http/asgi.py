@@ -10,9 +10,9 @@ import msgspec
 
 from steelyard.core.validation import RowLimitError
 from steelyard.errors import InputError, LogFullError, SteelyardError, nearest
-from steelyard.serve.batches import Batches
-from steelyard.serve.endpoint import Asked, Endpoint, Steps
-from steelyard.serve.metrics import Metrics
+from steelyard.serve.answer.batches import Batches
+from steelyard.serve.answer.endpoint import Asked, Endpoint, Steps
+from steelyard.serve.observe.metrics import Metrics
 
 __all__ = [
     "CLIENT_GONE",

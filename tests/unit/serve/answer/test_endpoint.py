@@ -3,8 +3,8 @@ import json
 import pytest
 
 from steelyard.errors import InputError, LogFullError
-from steelyard.serve.endpoint import Asked
-from steelyard.serve.version import LoadedVersion
+from steelyard.serve.answer.endpoint import Asked
+from steelyard.serve.answer.version import LoadedVersion
 
 
 def drive(steps):

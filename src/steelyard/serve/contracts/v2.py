@@ -16,8 +16,14 @@ from steelyard.core.fields import FieldSpec
 from steelyard.core.validation import RowLimitError
 from steelyard.core.values import BAD_JSON
 from steelyard.errors import InputError, LogFullError, SteelyardError, UsageError, nearest
-from steelyard.serve.asgi import CLIENT_GONE, BodyTooLargeError, BusyError, ClientGoneError, Front
-from steelyard.serve.version import LoadedVersion
+from steelyard.serve.answer.version import LoadedVersion
+from steelyard.serve.http.asgi import (
+    CLIENT_GONE,
+    BodyTooLargeError,
+    BusyError,
+    ClientGoneError,
+    Front,
+)
 
 if TYPE_CHECKING:
     from starlette.requests import Request

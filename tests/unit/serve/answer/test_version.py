@@ -4,7 +4,7 @@ import math
 import pytest
 
 from steelyard.errors import InputError, IntegrityError
-from steelyard.serve.version import LoadedVersion, Served, load
+from steelyard.serve.answer.version import LoadedVersion, Served, load
 
 ID = "01936f3a-7d5c-7e2a-b4b1-0230b800b3eb"
 

@@ -10,8 +10,8 @@ from steelyard.core.json_text import check_row_count
 from steelyard.core.ports import LogWriter
 from steelyard.core.validation import BODY
 from steelyard.errors import InputError
-from steelyard.serve.metrics import Metrics
-from steelyard.serve.version import LoadedVersion
+from steelyard.serve.answer.version import LoadedVersion
+from steelyard.serve.observe.metrics import Metrics
 
 __all__ = ["AT_ONCE", "Asked", "Endpoint", "Steps"]
 

@@ -4,8 +4,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from steelyard.errors import InputError
-from steelyard.serve.exposition import exposition
-from steelyard.serve.metrics import Metrics
+from steelyard.serve.observe.exposition import exposition
+from steelyard.serve.observe.metrics import Metrics
 
 
 def samples(metrics):

@@ -1,0 +1,1 @@
+"""The front: HTTP, by the short way or by ASGI."""
