@@ -10,6 +10,7 @@ from steelyard.core.json_text import check_row_count
 from steelyard.core.ports import LogWriter
 from steelyard.core.validation import BODY
 from steelyard.errors import InputError
+from steelyard.serve.answer.answered import Answered
 from steelyard.serve.answer.version import LoadedVersion
 from steelyard.serve.observe.metrics import Metrics
 
@@ -128,7 +129,7 @@ class Endpoint:
 
     def answer_rows(
         self, loaded: LoadedVersion, rows: Sequence[Mapping[str, Any]]
-    ) -> Steps[list[Answer]]:
+    ) -> Steps[list[Answered]]:
         """Answer rows that another protocol brought as the native route would, log included.
 
         `loaded` is the version by which the rows were read.
@@ -145,8 +146,8 @@ class Endpoint:
         except InputError as error:
             self._metrics.refused(error, loaded.names)
             raise
-        answers, _, _ = yield from self._answered(loaded, values, started)
-        return answers
+        answers, _, ids = yield from self._answered(loaded, values, started)
+        return [Answered(*answer, i) for answer, i in zip(answers, ids, strict=True)]
 
     def _encoded(
         self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], started: int

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 import steelyard
-from steelyard.bundle.predictor import Answer
 from steelyard.core.fields import FieldSpec
 from steelyard.core.validation import RowLimitError
 from steelyard.core.values import BAD_JSON
 from steelyard.errors import InputError, LogFullError, SteelyardError, UsageError, nearest
+from steelyard.serve.answer.answered import Answered
 from steelyard.serve.answer.version import LoadedVersion
 from steelyard.serve.http.asgi import (
     CLIENT_GONE,
@@ -159,13 +159,13 @@ def rows_of(fields: Sequence[FieldSpec], request: Mapping[str, Any]) -> list[dic
 
 
 def infer_document(
-    loaded: LoadedVersion, request: Mapping[str, Any], answers: Sequence[Answer]
+    loaded: LoadedVersion, request: Mapping[str, Any], answers: Sequence[Answered]
 ) -> dict[str, Any]:
     """Return the response: the outputs that were asked for, or all. Raises UsageError."""
     wanted = wanted_outputs(loaded, request)
-    data: dict[str, list[Any]] = {"prediction": [prediction for prediction, _ in answers]}
+    data: dict[str, list[Any]] = {"prediction": [answer.prediction for answer in answers]}
     if loaded.predictor.classes is not None:
-        data["probabilities"] = [p for _, scores in answers for p in scores or ()]
+        data["probabilities"] = [p for answer in answers for p in answer.probabilities or ()]
     outputs = []
     for output in wanted:
         shape = [len(answers), *output["shape"][1:]]
@@ -255,7 +255,7 @@ class _V2:
         rows = rows_of(loaded.predictor.fields, request)
         wanted_outputs(loaded, request)  # a mistake is told before anything is logged
         # Through the one core, so that v2 checks, logs and answers as the native route does.
-        answers = await self._front.in_turn(self._endpoint.answer_rows(loaded, rows))
+        answers = await self._front.answer(loaded, rows)
         return infer_document(loaded, request, answers)
 
     def _unknown(self, request: "Request") -> "Response | None":

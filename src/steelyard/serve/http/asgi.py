@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -10,8 +10,10 @@ import msgspec
 
 from steelyard.core.validation import RowLimitError
 from steelyard.errors import InputError, LogFullError, SteelyardError, nearest
+from steelyard.serve.answer.answered import Answered
 from steelyard.serve.answer.batches import Batches
 from steelyard.serve.answer.endpoint import Asked, Endpoint, Steps
+from steelyard.serve.answer.version import LoadedVersion
 from steelyard.serve.observe.metrics import Metrics
 
 __all__ = [
@@ -203,6 +205,15 @@ class Front:
         if size > self.limits.body_bytes:
             limit = self.limits.body_bytes
             raise BodyTooLargeError(f"at most {limit} bytes are taken at once")
+
+    async def answer(
+        self, loaded: LoadedVersion, rows: Sequence[Mapping[str, Any]]
+    ) -> list[Answered]:
+        """Answer the rows of any contract as the native route would, log included.
+
+        Raises InputError with every bad field, BusyError, LogFullError.
+        """
+        return await self.in_turn(self.endpoint.answer_rows(loaded, rows))
 
     async def in_turn(self, steps: Steps[T]) -> T:
         """Run the steps of a request of several rows, one such request after the other.

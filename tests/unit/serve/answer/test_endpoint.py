@@ -161,8 +161,9 @@ def test_rows_of_another_protocol_take_the_same_way(stand, versions, customer):
     made = stand()
     loaded = versions["churn"]
     _, answers = drive(made.endpoint.answer_rows(loaded, [customer, customer]))
-    assert answers == [loaded.predictor.predict_one(loaded.decoder.check_one(customer))] * 2
-    assert len(made.log.lines) == 2
+    expected = loaded.predictor.predict_one(loaded.decoder.check_one(customer))
+    assert [(answer.prediction, answer.probabilities) for answer in answers] == [expected] * 2
+    assert [r["prediction_id"] for r in made.log.records] == [a.prediction_id for a in answers]
     with pytest.raises(InputError) as caught:
         drive(made.endpoint.answer_rows(loaded, [customer, {**customer, "plan": "none"}]))
     assert [error["field"] for error in caught.value.errors] == ["rows.1.plan"]
