@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from steelyard.errors import UsageError
-from steelyard.serve.contracts.v2 import rows_of
+from steelyard.serve.contracts.tensors import rows_of
+from steelyard.serve.contracts.v2 import tensors_of
 
 INFER = "/v2/models/{}/infer"
 
@@ -154,7 +155,7 @@ def test_the_server_says_who_it_is(stand):
         (lambda r: r["inputs"][0].update(name=[1]), "no input 'list'"),
         (lambda r: r["inputs"].append(r["inputs"][0]), "rooms is given twice"),
         (lambda r: r["inputs"][0].update(datatype="BYTES"), "expected INT64, got BYTES"),
-        (lambda r: r["inputs"][0].update(datatype=[]), "expected INT64, got list"),
+        (lambda r: r["inputs"][0].update(datatype=[]), "expected INT64, got none"),
         (lambda r: r["inputs"][0].update(shape=[2]), "shape [2] does not hold 1 values"),
         (lambda r: r["inputs"][0].update(shape=[-1]), "expected the shape [N] or [N, 1]"),
         (lambda r: r["inputs"][0].update(shape=[1, 2]), "expected the shape [N] or [N, 1]"),
@@ -241,4 +242,4 @@ def test_nothing_that_json_can_say_crashes(stand, request_):
 @settings(max_examples=100, deadline=None)
 def test_hostile_tensors_are_refused_in_words(inputs):
     with pytest.raises(UsageError):
-        rows_of([], {"inputs": inputs})
+        rows_of([], tensors_of({"inputs": inputs}))
