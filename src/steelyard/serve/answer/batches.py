@@ -7,14 +7,15 @@ are read in one turn of the event loop and are then one call of the model and on
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from steelyard.errors import SteelyardError
-from steelyard.serve.answer.endpoint import AT_ONCE, Asked, Endpoint
+from steelyard.serve.answer.endpoint import AT_ONCE, Asked, Endpoint, Outcome
 
 __all__ = ["Batches", "Settle"]
 
-Settle = Callable[[bytes | Exception], None]
-"""Takes an answer, or why there is none."""
+Settle = Callable[[Any], None]
+"""Takes an answer, as bytes or `Answered` by how it was asked for, or the error that it is none."""
 _Waiting = tuple[Asked, Settle]
 
 
@@ -42,9 +43,9 @@ class Batches:
             # Behind all requests that were read in this turn, before the loop looks for more.
             asyncio.get_running_loop().call_soon(self.answer_all)
 
-    def answer(self, asked: Asked) -> "asyncio.Future[bytes]":
+    def answer(self, asked: Asked) -> "asyncio.Future[Any]":
         """Return the answer to come; it raises what `add` would settle with."""
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.add(asked, partial(_resolve, future))
         return future
 
@@ -80,10 +81,10 @@ class Batches:
             settle(outcome)
 
 
-def _resolve(future: "asyncio.Future[bytes]", outcome: bytes | Exception) -> None:
+def _resolve(future: "asyncio.Future[Any]", outcome: Outcome | Exception) -> None:
     if future.done():
         return  # whoever waited was cancelled
-    if isinstance(outcome, bytes):
-        future.set_result(outcome)
-    else:
+    if isinstance(outcome, Exception):
         future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -14,11 +14,13 @@ from steelyard.serve.answer.answered import Answered
 from steelyard.serve.answer.version import LoadedVersion
 from steelyard.serve.observe.metrics import Metrics
 
-__all__ = ["AT_ONCE", "Asked", "Endpoint", "Steps"]
+__all__ = ["AT_ONCE", "Asked", "Endpoint", "Outcome", "Steps", "in_rows"]
 
 T = TypeVar("T")
 Steps = Generator[None, None, T]
 """Work on several rows, parted into steps between which single rows get their turn."""
+Outcome = bytes | Answered | InputError
+"""What became of a row: the native route's JSON or what another contract needs, or no answer."""
 
 AT_ONCE: Final = 32
 """Rows predicted together: about a third of a millisecond, the longest that others wait for them."""
@@ -28,11 +30,14 @@ _MICROSECOND: Final = 1_000
 
 @dataclass(slots=True)
 class Asked:
-    """A row that was asked about, checked: its values, its body, and when (ns)."""
+    """A row that was asked about, checked: its values, and when (ns).
+
+    `body` is its JSON, to be answered in JSON; None where another contract brought the row.
+    """
 
     loaded: LoadedVersion
     values: tuple[Any, ...]
-    body: bytes
+    body: bytes | None
     started: int
     decoded: int
 
@@ -94,7 +99,20 @@ class Endpoint:
             raise
         return Asked(loaded, found, body, started, time.perf_counter_ns())
 
-    def answer(self, asked: Sequence[Asked]) -> list[bytes | InputError]:
+    def ask_row(self, loaded: LoadedVersion, row: Mapping[str, Any]) -> Asked:
+        """Check the one row that another contract brought, to be answered by `answer`.
+
+        `loaded` is the version by which it was read. Raises InputError with every bad field.
+        """
+        started = time.perf_counter_ns()
+        try:
+            values = loaded.decoder.check_one(row)
+        except InputError as error:
+            self._metrics.refused(error, loaded.names)
+            raise
+        return Asked(loaded, values, None, started, time.perf_counter_ns())
+
+    def answer(self, asked: Sequence[Asked]) -> list[Outcome]:
         """Answer rows that were asked one by one of one version; they are in the log already.
 
         Each answer has the bits that it would have alone. An InputError stands for a row without a
@@ -106,7 +124,7 @@ class Endpoint:
         else:
             answers = loaded.predictor.predict_many([one.values for one in asked])
         predicted, at = time.perf_counter_ns(), self._clock.now()
-        outcomes: list[bytes | InputError] = []
+        outcomes: list[Outcome] = []
         records = []
         for one, answer in zip(asked, answers, strict=True):
             try:
@@ -116,7 +134,10 @@ class Endpoint:
                 outcomes.append(error)
                 continue
             prediction_id = self._new_id()
-            outcomes.append(loaded.answer(texts, prediction_id))
+            if one.body is None:
+                outcomes.append(Answered(*answer, prediction_id))
+            else:
+                outcomes.append(loaded.answer(texts, prediction_id))
             row = loaded.logged_row(one.values, one.body)
             spent = (predicted - one.started) // _MICROSECOND
             records.append(loaded.record(texts, prediction_id, at, spent, row))
@@ -189,7 +210,7 @@ class Endpoint:
             try:
                 texts.append(loaded.texts(answers[i]))
             except InputError as error:
-                named = _named(i, error)
+                named = in_rows(i, error)
                 self._metrics.refused(named, loaded.names)
                 raise named from None
         return texts
@@ -202,7 +223,8 @@ def _checked(loaded: LoadedVersion, row: Mapping[str, Any]) -> tuple[Any, ...] |
         return error
 
 
-def _named(place: int, error: InputError) -> InputError:
+def in_rows(place: int, error: InputError) -> InputError:
+    """Return what is wrong with one of a request's rows, its fields named `rows.N.field`."""
     return InputError({**e, "field": f"rows.{place}.{e['field']}"} for e in error.errors)
 
 
@@ -214,7 +236,7 @@ def _all_good(rows: Sequence[tuple[Any, ...] | InputError]) -> list[tuple[Any, .
     errors: list[dict[str, Any]] = []
     for i, row in enumerate(rows):
         if isinstance(row, InputError):
-            errors += _named(i, row).errors
+            errors += in_rows(i, row).errors
         if len(errors) > _LISTED:
             more = f"and more from row {i + 1} on; only {_LISTED} are listed"
             errors[_LISTED:] = [{"field": BODY, "message": more, "got": None}]

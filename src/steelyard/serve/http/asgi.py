@@ -12,7 +12,7 @@ from steelyard.core.validation import RowLimitError
 from steelyard.errors import InputError, LogFullError, SteelyardError, nearest
 from steelyard.serve.answer.answered import Answered
 from steelyard.serve.answer.batches import Batches
-from steelyard.serve.answer.endpoint import Asked, Endpoint, Steps
+from steelyard.serve.answer.endpoint import Asked, Endpoint, Steps, in_rows
 from steelyard.serve.answer.version import LoadedVersion
 from steelyard.serve.observe.metrics import Metrics
 
@@ -213,6 +213,11 @@ class Front:
 
         Raises InputError with every bad field, BusyError, LogFullError.
         """
+        if len(rows) == 1:
+            try:
+                return [await self.batches.answer(self.endpoint.ask_row(loaded, rows[0]))]
+            except InputError as error:
+                raise in_rows(0, error) from None
         return await self.in_turn(self.endpoint.answer_rows(loaded, rows))
 
     async def in_turn(self, steps: Steps[T]) -> T:

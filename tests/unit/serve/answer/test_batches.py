@@ -122,3 +122,20 @@ def test_one_that_no_longer_waits_does_not_disturb_the_others(made, house):
     first, gone, last = asyncio.run(cancelled())
     assert isinstance(gone, asyncio.CancelledError)
     assert json.loads(first)["prediction"] == json.loads(last)["prediction"]
+
+
+def test_a_row_of_another_contract_joins_and_is_answered_as_a_record(made, house, versions):
+    loaded = versions["price"]
+
+    async def both():
+        batches = Batches(made.endpoint, lambda: 1_000)
+        native = batches.answer(made.endpoint.ask(json.dumps(house).encode()))
+        other = batches.answer(made.endpoint.ask_row(loaded, house))
+        return await native, await other
+
+    native, other = asyncio.run(both())
+    assert other.prediction == json.loads(native)["prediction"]
+    assert made.metrics.document()["counts"]["batches"] == 1
+    records = made.log.records
+    assert [record["row"] for record in records] == [house, house]
+    assert records[1]["prediction_id"] == other.prediction_id

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from steelyard.errors import StoreError
+from steelyard.errors import InputError, StoreError
 from steelyard.serve.http.asgi import Limits
 
 
@@ -188,3 +188,15 @@ def test_one_row_in_rows_is_not_turned_away_by_a_failed_one_before_it(stand, hou
     assert made.client.call("POST", "/predict/price", {"rows": [house]}).status == 503
     made.log.full = False
     assert made.client.call("POST", "/predict/price", {"rows": [house]}).status == 200
+
+
+def test_the_one_row_of_any_contract_is_batched_and_its_errors_keep_its_place(stand, house):
+    made = stand("price")
+    loaded = made.endpoint.loaded
+    (answer,) = asyncio.run(made.front.answer(loaded, [house]))
+    assert made.log.records[0]["prediction"] == answer.prediction
+    assert made.metrics.document()["counts"]["batches"] == 1
+    with pytest.raises(InputError) as caught:
+        asyncio.run(made.front.answer(loaded, [{**house, "rooms": 0, "area": "x"}]))
+    assert [error["field"] for error in caught.value.errors] == ["rows.0.rooms", "rows.0.area"]
+    assert dict(made.metrics.document()["refusals"]) == {"rooms": 1, "area": 1}
