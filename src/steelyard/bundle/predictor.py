@@ -21,6 +21,8 @@ __all__ = ["Canonical", "Predictor", "close_to"]
 _CHUNK: Final = 16_384
 _TOLERANCE: Final = 1e-5
 _MARGIN: Final = 1e-6
+_NO_BASELINE: Final = b'{"features":{},"outputs":{}}'
+"""While a bundle is compiled: its baseline tells what its graph answers."""
 
 Label = str | int | bool | float
 Answer = tuple[Label, list[float] | None]
@@ -75,7 +77,8 @@ class Predictor:
     """A verified bundle, ready to answer.
 
     `bundle` is its hash, `fields` the row in column order, `schema` the row's JSON Schema,
-    `classes` the labels in the order of probabilities (None for regression).
+    `classes` the labels in the order of probabilities (None for regression), `baseline` the profile
+    of the training rows and of the outputs for them.
     """
 
     def __init__(self, files: Mapping[str, bytes], bundle: str) -> None:
@@ -83,6 +86,7 @@ class Predictor:
         self.bundle = bundle
         self.model: str = document["model"]
         self.label: str = document["label"]
+        self.baseline: dict[str, Any] = json.loads(files.get("baseline.json", _NO_BASELINE))
         self.features: tuple[str, ...] = tuple(document["features"])
         self.schema: dict[str, Any] = json.loads(files["schema.json"])
         self.fields: tuple[FieldSpec, ...] = fields_from_json_schema(self.schema)

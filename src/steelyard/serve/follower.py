@@ -76,13 +76,13 @@ class Follower(threading.Thread):
                 raise RefusedError(f"it is a version of {loaded.predictor.model}")
         except Exception as error:  # noqa: BLE001  # whatever is wrong with it, the old one answers
             self._refused, self._refused_at = wanted, time.monotonic()
-            self._metrics.swap_refused()
+            self._metrics.count("swaps_refused")
             reason = str(error) or type(error).__name__
             self._fall_behind(f"version {wanted.version} was refused: {reason}")
             return
+        self._metrics.serving(wanted.version, wanted.bundle, loaded.outputs)
         self._endpoint.loaded = loaded
         self._endpoint.behind = ""
-        self._metrics.serving(wanted.version, wanted.bundle)
         _log.warning("%s now answers with version %d.", self._endpoint.model, wanted.version)
 
     def _fall_behind(self, why: str) -> None:

@@ -97,7 +97,9 @@ class _Told:
         self.yet = True
 
 
-def work(setup: Setup, listening: socket.socket, announce: Callable[[Endpoint], None]) -> None:
+def work(
+    setup: Setup, listening: socket.socket, announce: Callable[[Endpoint], None], place: int = 0
+) -> None:
     """Serve on a bound socket until SIGTERM; then answer what is under way and close the log.
 
     `announce` is called once connections are taken. Raises IntegrityError where the bundle is not
@@ -108,8 +110,8 @@ def work(setup: Setup, listening: socket.socket, announce: Callable[[Endpoint], 
     loaded = load(setup.follow())
     model = loaded.predictor.model
     log = setup.open_log(model)
-    metrics = Metrics(model, log, setup.shared)
-    metrics.serving(loaded.served.version, loaded.served.bundle)
+    metrics = Metrics(model, log, setup.shared, place=place)
+    metrics.serving(loaded.served.version, loaded.served.bundle, loaded.outputs)
     endpoint = Endpoint(loaded, log, metrics, setup.new_id, max_rows=setup.limits.rows)
 
     def pages(front: Front) -> Application:

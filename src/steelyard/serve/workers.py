@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 
 from steelyard.errors import StoreError
 from steelyard.serve.answer.endpoint import Endpoint
+from steelyard.serve.observe.shared import bury
 from steelyard.serve.server import Setup, bind, work
 
 __all__ = ["serve"]
@@ -85,6 +86,8 @@ class _Workers:
         code = os.waitstatus_to_exitcode(status)
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         _log.error("Worker %d (%d) died: %s.", place, pid, how)
+        if self._setup.shared is not None:
+            bury(self._setup.shared, pid)
         steady = time.monotonic() - self._born.pop(pid) >= _STEADY_SECONDS
         self._early = 0 if steady else self._early + 1
         if self._early >= _EARLY_DEATHS:
@@ -112,7 +115,7 @@ class _Workers:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         try:
             announce = self._announce if place == 0 else lambda endpoint: None
-            work(self._setup, bind(self._host, self._port), announce)
+            work(self._setup, bind(self._host, self._port), announce, place)
         except BaseException as error:  # noqa: BLE001  # the child's edge
             _log.error("Worker %d ends: %s", place, str(error) or type(error).__name__)
             code = 1

@@ -227,6 +227,13 @@ class Stand:
     client: Client
     log_problem: list[str]
 
+    def counted(self, name: str) -> dict[tuple[str, ...], float]:
+        """Return the series of a metric that are not 0, by the values of their labels."""
+        found = self.metrics.counted()
+        series = [*found.counters.get(name, ()), *found.gauges.get(name, ())]
+        series += [(x, sum(h.counts)) for x, h in found.histograms.get(name, ())]
+        return {labels: value for labels, value in series if value}
+
 
 @pytest.fixture
 def customer() -> dict[str, Any]:
@@ -247,7 +254,7 @@ def stand(versions: dict[str, LoadedVersion]) -> Callable[..., Stand]:
         limits = limits or Limits()
         log = MemoryLog()
         metrics = Metrics(name, log)
-        metrics.serving(loaded.served.version, loaded.served.bundle)
+        metrics.serving(loaded.served.version, loaded.served.bundle, loaded.outputs)
         endpoint = Endpoint(loaded, log, metrics, uuid7, max_rows=limits.rows)
         problems: list[str] = []
         connections = [1]

@@ -145,7 +145,10 @@ class Endpoint:
         self._log.append_many(records)
         times = (begun, predicted, encoded, time.perf_counter_ns())
         asked_at = [(one.started, one.decoded) for one in asked]
-        self._metrics.answered(loaded.served.version, sum(map(len, records)), asked_at, times)
+        if len(records) < len(answers):
+            answers = [a for a, o in zip(answers, outcomes, strict=True) if isinstance(o, bytes)]
+        logged = sum(map(len, records))
+        self._metrics.answered(loaded.served.version, logged, asked_at, times, answers)
         return outcomes
 
     def answer_rows(
@@ -199,7 +202,7 @@ class Endpoint:
             self._log.append_many(records)
             logged += sum(map(len, records))
             yield
-        self._metrics.answered_rows(loaded.served.version, len(rows), logged, started)
+        self._metrics.answered_rows(loaded.served.version, len(rows), logged, started, answers)
         return answers, texts, ids
 
     def _texts(

@@ -12,6 +12,7 @@ from steelyard.bundle.predictor import Answer, Predictor
 from steelyard.core.answers import class_keys
 from steelyard.core.validation import BODY, RowDecoder
 from steelyard.errors import InputError
+from steelyard.serve.observe.tallies import OutputProfile
 
 __all__ = ["Follow", "LoadedVersion", "Served", "load"]
 
@@ -66,6 +67,7 @@ class LoadedVersion:
             members = ",".join(f"{key.replace('%', '%%')}:%r" for key in keys)
             self._probabilities = f',"probabilities":{{{members}}}'
         name = encode(predictor.model).decode()
+        self.outputs = OutputProfile.of(predictor.classes, predictor.baseline)
         self._tail = f',"model":{name},"version":{served.version},"source":"model"'
         self._record_tail = (
             f'{self._tail},"bundle":"{served.bundle}","outputs":[{{"name":"prediction","value":'

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter_ns
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -146,7 +147,9 @@ class Front:
             if isinstance(asked, Asked):
                 outcome = await self.batches.answer(asked)
             else:
+                begun = perf_counter_ns()
                 outcome = await self.in_turn(asked)
+                self.metrics.requested(_ROUTE, perf_counter_ns() - begun)
         except ClientGoneError:
             self.metrics.responded(_ROUTE, CLIENT_GONE)
             return
@@ -244,13 +247,15 @@ class Front:
 
     def _counted(self, scope: Scope, send: Send) -> Send:
         """Return `send` that counts the responses of what is not the prediction route."""
-        path = scope.get("path", "")
+        path, begun = scope.get("path", ""), perf_counter_ns()
         route = next((r for r in _ROUTES if path == r or path.startswith(f"{r}/")), "other")
 
         async def counting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self.metrics.responded(route, message["status"])
             await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                self.metrics.requested(route, perf_counter_ns() - begun)
 
         return counting
 

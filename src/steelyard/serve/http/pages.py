@@ -67,8 +67,8 @@ def _document_routes(front: Front) -> list["Route"]:
         return openapi_document(loaded.predictor, loaded.served.version, front.limits.rows)
 
     async def metrics(request: "Request") -> "Response":
-        text = exposition(front.metrics)
-        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+        text, media_type = exposition(front.metrics, request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": media_type})
 
     async def openapi(request: "Request") -> "Response":
         return JSONResponse(document())

@@ -1,10 +1,15 @@
-"""The workers' counters in Prometheus' text format; made only when it is asked for."""
+"""The workers' counters in a text format of Prometheus; made only when it is asked for."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib.metadata import version
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
-from steelyard.serve.observe.metrics import BUCKETS, STAGES, Metrics
+from steelyard.serve.observe.families import FAMILIES, Family
+from steelyard.serve.observe.metrics import Metrics
+from steelyard.serve.observe.shared import Counted, Histogram, Labels, total
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -12,77 +17,85 @@ if TYPE_CHECKING:
 __all__ = ["exposition"]
 
 
-def exposition(metrics: Metrics) -> bytes:
-    """Return the sums over all workers, and the process metrics of the one that was asked."""
+def exposition(metrics: Metrics, accept: str = "") -> tuple[bytes, str]:
+    """Return the sums over all workers, and the process metrics of each; and the media type.
+
+    `accept` is the header by which a scraper asks for OpenMetrics.
+    """
     # A tenth of a second to import: paid at the first scrape, not before the first answer.
-    from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.exposition import choose_encoder
     from prometheus_client.registry import Collector
+
+    workers = metrics.everyone()
 
     class Workers(Collector):
         def collect(self) -> Iterator["Metric"]:
-            yield from _families(metrics.model, metrics.everyone())
+            yield from _families(metrics.model, total(workers))
+            yield from _processes(workers)
+            yield _build()
 
-    registry = CollectorRegistry()
+    registry = CollectorRegistry(auto_describe=False)
     registry.register(Workers())
-    ProcessCollector(registry=registry)
-    return generate_latest(registry)
+    encode, media_type = choose_encoder(accept)
+    return encode(registry), media_type
 
 
-def _families(model: str, workers: Sequence[dict[str, Any]]) -> Iterator["Metric"]:
+def _families(model: str, counted: Counted) -> Iterator["Metric"]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    for name, help_text, labels in (
-        ("predictions", "Answered rows.", ["version"]),
-        ("responses", "HTTP responses.", ["route", "status"]),
-        ("refusals", "Requests refused for a field.", ["field"]),
-    ):
-        family = CounterMetricFamily(f"steelyard_{name}", help_text, labels=["model", *labels])
-        for key, count in _total(workers, name).items():
-            family.add_metric([model, *key], count)
-        yield family
-    for name, help_text in (
-        ("batches", "Calls of the model for rows that were asked one by one."),
-        ("log_bytes", "Bytes of records that the prediction log took."),
-        ("log_dropped", "Answers that the prediction log could not take."),
-        ("log_sync_errors", "Groups of records that could not be made durable."),
-        ("swaps_refused", "Versions that were wanted and not fit to be served."),
-    ):
-        family = CounterMetricFamily(f"steelyard_{name}", help_text, labels=["model"])
-        family.add_metric([model], sum(worker["counts"][name] for worker in workers))
-        yield family
-    serving = GaugeMetricFamily(
-        "steelyard_serving", "The version that answers.", labels=["model", "version", "bundle"]
-    )
-    version, bundle = workers[0]["serving"]
-    serving.add_metric([model, str(version), bundle], 1)
-    yield serving
-    yield _latency(model, workers)
+    kinds = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
+    for name, family in FAMILIES.items():
+        if family.kind == "histogram":
+            yield _histograms(model, name, family, counted.histograms.get(name, ()))
+            continue
+        found = kinds[family.kind](
+            f"steelyard_{name}", family.help, labels=["model", *family.labels], unit=family.unit
+        )
+        series = counted.counters if family.kind == "counter" else counted.gauges
+        for labels, value in series.get(name, ()):
+            found.add_metric([model, *labels], value)
+        yield found
 
 
-def _latency(model: str, workers: Sequence[dict[str, Any]]) -> "Metric":
+def _histograms(
+    model: str, name: str, family: Family, series: Sequence[tuple[Labels, Histogram]]
+) -> "Metric":
     from prometheus_client.core import HistogramMetricFamily
+    from prometheus_client.utils import floatToGoString
 
-    family = HistogramMetricFamily(
-        "steelyard_latency_seconds",
-        "A row by stage, from the body's last byte on; rows: a request of several.",
-        labels=["model", "stage"],
+    found = HistogramMetricFamily(
+        f"steelyard_{name}", family.help, labels=["model", *family.labels], unit=family.unit
     )
-    bounds = [*(f"{bound:g}" for bound in BUCKETS), "+Inf"]
-    for stage in STAGES:
-        counts = [sum(c) for c in zip(*(w["buckets"][stage] for w in workers), strict=True)]
-        total, cumulative = 0, []
-        for bound, count in zip(bounds, counts, strict=True):
-            total += count
-            cumulative.append((bound, total))
-        seconds = sum(worker["sums"][stage] for worker in workers) / 1e9
-        family.add_metric([model, stage], cumulative, seconds)
-    return family
+    text: Callable[[float], str] = floatToGoString  # as OpenMetrics has it: 1.0, 1e-06
+    for labels, histogram in series:
+        bounds = [*map(text, family.bounds or histogram.bounds), "+Inf"]
+        cumulative = list(zip(bounds, accumulate(histogram.counts), strict=True))
+        found.add_metric([model, *labels], cumulative, histogram.sum)
+    return found
 
 
-def _total(workers: Sequence[dict[str, Any]], name: str) -> Counter[tuple[str, ...]]:
-    """Return labels -> count, summed over the workers; an entry is `[*labels, count]`."""
-    totals: Counter[tuple[str, ...]] = Counter()
-    for worker in workers:
-        for *labels, count in worker[name]:
-            totals[tuple(str(label) for label in labels)] += count
-    return totals
+def _processes(workers: Sequence[Counted]) -> Iterator["Metric"]:
+    """Give the process metrics of every worker that lives, told apart by its place."""
+    from prometheus_client import ProcessCollector
+
+    found: dict[str, Metric] = {}
+    for place, pid in sorted(worker.process for worker in workers if worker.process):
+        for family in ProcessCollector(pid=partial(int, pid), registry=None).collect():
+            samples = [s._replace(labels={"worker": str(place)}) for s in family.samples]
+            if family.name in found:
+                found[family.name].samples += samples
+            else:
+                family.samples, found[family.name] = samples, family
+    yield from found.values()
+
+
+def _build() -> "Metric":
+    from prometheus_client.core import InfoMetricFamily
+
+    versions = {name: version(name) for name in ("steelyard", "onnxruntime", "numpy")}
+    return InfoMetricFamily(
+        "steelyard_build",
+        "What this server is made of.",
+        {**versions, "python": platform.python_version()},
+    )

@@ -1,33 +1,31 @@
 """What one worker counts on the request path: plain numbers, cheap to add to and to write down."""
 
-import json
 import os
 import threading
-import time
-from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import groupby, product
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, Protocol
+from time import perf_counter_ns
+from typing import Final, Protocol
 
 from steelyard.core.ports import LogWriter
 from steelyard.errors import InputError
+from steelyard.serve.observe.families import FAMILIES, ROUTES
+from steelyard.serve.observe.shared import Counted, Labels, Shared
+from steelyard.serve.observe.tallies import Output, OutputProfile, OutputTally, RowTally, Times
 
-__all__ = ["BUCKETS", "STAGES", "CountedLog", "Metrics"]
+__all__ = ["CountedLog", "Metrics"]
 
-# Seconds; from a fast model alone to a slow one under load.
-BUCKETS: Final = (
-    1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4,
-    1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5,
-)  # fmt: skip
-STAGES: Final = ("decode", "predict", "encode", "log", "total", "rows")
-"""One row's stages, its share of those that rows asked at the same moment went through together, and
-its whole time; and the whole time of a request of several rows."""
-_Batch = tuple[int, int, Sequence[tuple[int, int]], tuple[int, int, int, int]]
-
-_NANOSECONDS: Final = tuple(int(bound * 1e9) for bound in BUCKETS)
+_AT_ONCE: Final = 256
+_BREAKER: Final = ("closed", "half-open", "open")
 _OTHER: Final = "(unknown)"
-_AT_ONCE: Final = 32
+_PLACES: Final = frozenset(["body", "rows"])
+_STATUSES: Final = (200, 422, 500, 503)
+_VERSIONS: Final = 8
+"""The last ones are told; a server lives through more of them than a scrape can hold."""
+_Noted = tuple[int, int, Sequence[tuple[int, int]], Times, Sequence[Output]]
 
 
 class CountedLog(LogWriter, Protocol):
@@ -43,30 +41,75 @@ class CountedLog(LogWriter, Protocol):
 
 
 class Metrics:
-    """Counters of one worker; `shared` is the folder where workers leave theirs for each other."""
+    """Counters of one worker, by its place among them; `shared` is the folder of all workers'.
 
-    def __init__(self, model: str, log: CountedLog, shared: Path | None = None) -> None:
+    Counted from the thread that answers; `serving`, `count` and what reads may be called from any.
+    """
+
+    def __init__(
+        self, model: str, log: CountedLog, shared: Path | None = None, *, place: int = 0
+    ) -> None:
         self.model = model
+        self.place = place
         self._log = log
-        self._shared = shared
-        self._written = b""
+        self._shared = Shared(shared) if shared else None
+        self._counts: dict[str, Counter[Labels]] = {
+            name: Counter({(): 0} if not family.labels else {})
+            for name, family in FAMILIES.items()
+            if family.kind == "counter"
+        }
+        # A series that begins with its first event hides that event from every rate.
+        self._responses = Counter(dict.fromkeys(product(ROUTES, _STATUSES), 0))
         self._predictions: Counter[int] = Counter()
-        self._responses: Counter[tuple[str, int]] = Counter()
-        self._refusals: Counter[str] = Counter()
-        self._counts = {"batches": 0, "log_bytes": 0, "swaps_refused": 0}
-        self._serving: tuple[int, str] = (0, "")
-        self._buckets = {stage: [0] * (len(BUCKETS) + 1) for stage in STAGES}
-        self._sums = dict.fromkeys(STAGES, 0)
-        self._batches: deque[_Batch] = deque()
+        self._log_bytes = 0
+        self._gauges: dict[str, Callable[[], Mapping[Labels, float]]] = {}
+        self._states: dict[str, dict[Labels, float]] = {"breaker": {}, "alarm": {}}
+        self.breaker("closed")
+        self._serving: Labels = ("0", "")
+        self._rows = RowTally()
+        self._outputs: dict[int, OutputTally] = {}
+        self._noted: deque[_Noted] = deque()
+        self._noted_rows = 0
         self._lock = threading.Lock()
 
-    def serving(self, version: int, bundle: str) -> None:
-        """Note the version that answers from now on."""
-        self._serving = (version, bundle)
+    def serving(self, version: int, bundle: str, outputs: OutputProfile | None = None) -> None:
+        """Note the version that answers from now on, and what it can answer."""
+        with self._lock:
+            self._serving = (str(version), bundle)
+            self._predictions[version] += 0
+            if outputs is not None and version not in self._outputs:
+                self._outputs[version] = OutputTally(outputs)
+            for old in list(self._predictions)[:-_VERSIONS]:
+                del self._predictions[old]
+                self._outputs.pop(old, None)
 
-    def swap_refused(self) -> None:
-        """Count a version that was wanted and not fit to be served."""
-        self._counts["swaps_refused"] += 1
+    def count(self, name: str, *labels: str, by: int = 1) -> None:
+        """Count an event of a counter that `FAMILIES` names, with the values of its labels.
+
+        `by=0` shows a series before its first event, so that a rate misses nothing.
+        """
+        with self._lock:
+            self._counts[name][labels] += by
+
+    def fell_back(self, reason: str, rows: int = 1) -> None:
+        """Count rows that the fallback answered, by one of few reasons."""
+        self.count("fallbacks", reason, by=rows)
+
+    def flagged(self, field: str, flag: str, rows: int = 1) -> None:
+        """Count rows that were answered with a guard's flag on a field of the schema."""
+        self.count("flags", field, flag, by=rows)
+
+    def breaker(self, state: str) -> None:
+        """Note the state of the circuit breaker: closed, open or half-open."""
+        self._states["breaker"] = {(known,): float(known == state) for known in _BREAKER}
+
+    def alarm(self, name: str, raised: bool) -> None:
+        """Note whether an alarm about the model is raised."""
+        self._states["alarm"] = {**self._states["alarm"], (name,): float(raised)}
+
+    def watch(self, name: str, value: Callable[[], float]) -> None:
+        """Ask for the value of a gauge of `FAMILIES` whenever the counters are read."""
+        self._gauges[name] = lambda: {(): value()}
 
     def refused(self, error: InputError, fields: Collection[str]) -> None:
         """Count the fields for which a request was refused, once a field.
@@ -74,7 +117,8 @@ class Metrics:
         Names that clients invent count as one: they must not become labels without end.
         """
         named = {found["field"].rpartition(".")[2] for found in error.errors}
-        self._refusals.update({n if n in fields or n in _PLACES else _OTHER for n in named})
+        for name in {n if n in fields or n in _PLACES else _OTHER for n in named}:
+            self.count("refusals", name)
 
     def answered(
         self,
@@ -82,90 +126,95 @@ class Metrics:
         logged: int,
         asked: Sequence[tuple[int, int]],
         times: tuple[int, int, int, int],
+        outputs: Sequence[Output] = (),
     ) -> None:
         """Count rows that were answered together, and the bytes of their records.
 
         `asked` holds when (ns) each row came and was decoded, `times` when the model
-        was called for all, and when they were predicted, encoded and logged.
+        was called for all, and when they were predicted, encoded and logged; `outputs` what the
+        model, not a fallback, gave.
         """
-        # Summed up some at once: for each alone it would cost twice as much, caches being cold.
-        self._batches.append((version, logged, asked, times))
-        if len(self._batches) >= _AT_ONCE:
-            self.sum_up()
+        # Summed up many at once: for each alone it would cost ten times as much.
+        self._noted.append((version, logged, asked, times, outputs))
+        self._noted_rows += len(asked)
+        if self._noted_rows >= _AT_ONCE:
+            self._sum_up()
 
-    def sum_up(self) -> None:
-        """Add what was noted on the way of requests to the counters."""
-        batches, observe = self._batches, self._observe
+    def answered_rows(
+        self, version: int, rows: int, logged: int, started: int, outputs: Sequence[Output] = ()
+    ) -> None:
+        """Count the answered rows of a request of several that began at `started` (ns).
+
+        `outputs` are those that the model, not a fallback, gave.
+        """
+        spent = perf_counter_ns() - started
         with self._lock:
-            while batches:
-                version, logged, asked, times = batches.popleft()
-                begun, predicted, encoded, written = times
-                count = len(asked)
-                self._predictions[version] += count
-                self._counts["log_bytes"] += logged
-                self._counts["batches"] += 1
-                # A row's share of what was done for all of them, and its own time in all.
-                shares = (predicted - begun, encoded - predicted, written - encoded)
-                for stage, spent in zip(("predict", "encode", "log"), shares, strict=True):
-                    observe(stage, spent // count, count)
-                for started, decoded in asked:
-                    observe("decode", decoded - started)
-                    observe("total", written - started)
-
-    def answered_rows(self, version: int, rows: int, logged: int, started: int) -> None:
-        """Count the answered rows of a request that began at `started` (ns)."""
-        spent = time.perf_counter_ns() - started
-        with self._lock:
-            self._predictions[version] += rows
-            self._counts["log_bytes"] += logged
-            self._observe("rows", spent)
-
-    def _observe(self, stage: str, spent: int, times: int = 1) -> None:
-        self._buckets[stage][bisect_left(_NANOSECONDS, spent)] += times
-        self._sums[stage] += spent * times
+            self._rows.several(spent)
+            self._add_version(version, rows, logged, outputs)
 
     def responded(self, route: str, status: int) -> None:
         """Count a response."""
         self._responses[route, status] += 1
 
-    def document(self) -> dict[str, Any]:
-        """Return all counters as JSON values."""
-        self.sum_up()
-        return {
-            "predictions": list(self._predictions.items()),
-            "responses": [[*key, count] for key, count in list(self._responses.items())],
-            "refusals": list(self._refusals.items()),
-            "buckets": self._buckets,
-            "sums": self._sums,
-            "serving": self._serving,
-            "counts": {
-                **self._counts,
-                "log_dropped": self._log.dropped,
-                "log_sync_errors": self._log.sync_errors,
-            },
+    def requested(self, route: str, spent: int) -> None:
+        """Count the time (ns) of a request that was answered other than by `answered`."""
+        with self._lock:
+            self._rows.request(route, spent)
+
+    def counted(self) -> Counted:
+        """Return all that this worker counted."""
+        self._sum_up()
+        with self._lock:
+            counters: dict[str, list[tuple[Labels, float]]] = {
+                name: list(found.items()) for name, found in self._counts.items()
+            }
+            histograms = self._rows.histograms()
+            counters["outputs"], histograms["output_value"] = [], []
+            for version, tally in self._outputs.items():
+                counters["outputs"] += [((str(version), x), n) for x, n in tally.labels]
+                if tally.histogram:
+                    histograms["output_value"].append(((str(version),), tally.histogram))
+            counters["predictions"] = [((str(v),), n) for v, n in self._predictions.items()]
+        responses = list(self._responses.items())
+        counters["responses"] = [((route, str(status)), n) for (route, status), n in responses]
+        counters["log_bytes"] = [((), self._log_bytes)]
+        counters["log_dropped"] = [((), self._log.dropped)]
+        counters["log_sync_errors"] = [((), self._log.sync_errors)]
+        gauges: dict[str, Mapping[Labels, float]] = {
+            "workers": {(): 1},
+            "serving": {self._serving: 1},
+            **self._states,
+            **{name: read() for name, read in self._gauges.items()},
         }
+        listed = {name: list(found.items()) for name, found in gauges.items()}
+        return Counted(counters, listed, histograms, (self.place, os.getpid()))
 
     def publish(self) -> None:
         """Sum up, and leave this worker's counters where the other workers find them."""
         if self._shared is None:
-            self.sum_up()
-            return
-        data = json.dumps(self.document()).encode()
-        if data != self._written:
-            # Only readers must never see a half; after a crash of the machine nobody reads it.
-            aside = self._shared / f"{os.getpid()}.new"
-            aside.write_bytes(data)
-            aside.rename(self._shared / f"{os.getpid()}.json")
-            self._written = data
+            self._sum_up()
+        else:
+            self._shared.write(self.counted())
 
-    def everyone(self) -> list[dict[str, Any]]:
+    def everyone(self) -> list[Counted]:
         """Return the counters of all workers, also of those that died; this one's come first."""
-        found = [self.document()]
-        if self._shared is not None:
-            mine = str(os.getpid())
-            others = [path for path in self._shared.glob("*.json") if path.stem != mine]
-            found += [json.loads(path.read_bytes()) for path in others]
-        return found
+        return [self.counted(), *(self._shared.others() if self._shared else ())]
 
+    def _sum_up(self) -> None:
+        """Add what was noted on the way of requests to the counters."""
+        with self._lock:
+            noted = [self._noted.popleft() for _ in range(len(self._noted))]
+            self._noted_rows = 0
+            if not noted:
+                return
+            self._rows.add([(asked, times) for _, _, asked, times, _ in noted])
+            for version, group in groupby(noted, itemgetter(0)):
+                found = list(group)
+                rows, logged = sum(len(n[2]) for n in found), sum(n[1] for n in found)
+                self._add_version(version, rows, logged, [o for n in found for o in n[4]])
 
-_PLACES: Final = frozenset(["body", "rows"])
+    def _add_version(self, version: int, rows: int, logged: int, outputs: Sequence[Output]) -> None:
+        self._predictions[version] += rows
+        self._log_bytes += logged
+        if outputs and version in self._outputs:
+            self._outputs[version].add(outputs)

@@ -57,7 +57,7 @@ def test_nothing_is_answered_that_the_log_did_not_take(stand, house):
         answered(made.endpoint, json.dumps(house).encode())
     with pytest.raises(LogFullError):
         drive(made.endpoint.ask(rows_body([house])))
-    assert not made.metrics.document()["predictions"]
+    assert not made.counted("predictions")
 
 
 def test_rows_asked_together_are_answered_with_the_bits_of_each_alone(stand, house):
@@ -71,7 +71,7 @@ def test_rows_asked_together_are_answered_with_the_bits_of_each_alone(stand, hou
     records = made.log.records[32:]
     assert [r["prediction_id"] for r in records] == [a["prediction_id"] for a in together]
     assert [r["row"] for r in records] == rows
-    assert made.metrics.document()["counts"]["batches"] == 33
+    assert made.counted("batch_rows") == {(): 33}
 
 
 def test_rows_are_answered_as_if_each_came_alone(stand, house):
@@ -118,11 +118,11 @@ def test_one_bad_row_refuses_all_rows_and_is_named(stand, house):
         "rows.3.district",
     ]
     assert not made.log.lines
-    assert dict(made.metrics.document()["refusals"]) == {
-        "rooms": 1,
-        "(unknown)": 1,
-        "area": 1,
-        "district": 1,
+    assert made.counted("refusals") == {
+        ("rooms",): 1,
+        ("(unknown)",): 1,
+        ("area",): 1,
+        ("district",): 1,
     }
 
 

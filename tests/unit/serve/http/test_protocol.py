@@ -87,7 +87,7 @@ def test_a_plain_request_goes_the_short_way_again_and_again(stand, house):
                 assert record["prediction_id"] == document["prediction_id"]
                 assert record["row"]["area"] == area
             assert (made.short, made.long) == (3, 0)
-            assert made.made.metrics.document()["responses"] == [["/predict", 200, 3]]
+            assert made.made.counted("responses") == {("/predict", "200"): 3}
 
     asyncio.run(ask())
 
