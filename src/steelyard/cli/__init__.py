@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from steelyard.cli import init, log, predict, run, serve, versions
+from steelyard.cli import init, keys, log, predict, run, serve, versions
 from steelyard.cli.output import fail
 from steelyard.errors import SteelyardError
 
@@ -30,6 +30,7 @@ app.command("promote")(versions.promote)
 app.command("rollback")(versions.rollback)
 app.command("log")(log.log)
 app.command("doctor")(versions.doctor)
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

@@ -22,16 +22,23 @@ def serve(
         Literal["refuse", "answer"],
         typer.Option(help="What to do when the log's disk is full."),
     ] = "refuse",
+    auth: Annotated[
+        Literal["auto", "required", "off"],
+        typer.Option(help="Ask for an API key: once one was made, always, or never."),
+    ] = "auto",
 ) -> None:
     """Serve a proven version; follow its alias as it moves; drain on SIGTERM."""
+    from steelyard.flow.securing import secured
     from steelyard.flow.serving import serve_reference
 
+    config = Config.load()
     serve_reference(
         ref,
-        Config.load(),
+        config,
         host=host,
         port=port,
         workers=workers,
         durability=durability,
         on_full=on_full,
+        security=secured(config, auth=auth),
     )

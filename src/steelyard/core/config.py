@@ -46,6 +46,11 @@ class Config:
         return self.state / "predictions"
 
     @property
+    def keys(self) -> Path:
+        """The hashes of API keys: `STEELYARD_KEYS`, else beside the store."""
+        return Path(os.environ.get("STEELYARD_KEYS") or self.state / "keys.json")
+
+    @property
     def tracking_uri(self) -> str:
         """MLflow's tracking server: `MLFLOW_TRACKING_URI`, else SQLite beside the store."""
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.state}/mlflow/mlflow.db"

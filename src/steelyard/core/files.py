@@ -48,19 +48,22 @@ def fsync_tree(folder: Path) -> None:
         fsync_dir(Path(root))
 
 
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
+def _write_synced(path: Path, data: bytes, mode: int = 0o666) -> None:
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
-def atomic_write(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old bytes or the new, never a part."""
+def atomic_write(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Write a file so that a reader, or a crash, sees the old bytes or the new, never a part.
+
+    A private one can be read by its owner only, from the moment at which it is there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside_of(path)
     try:
-        _write_synced(aside, data)
+        _write_synced(aside, data, 0o600 if private else 0o666)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from steelyard.flow.stores import open_ledger
 from steelyard.predictions.writer import PredictionWriter
 from steelyard.serve.answer.endpoint import Endpoint
 from steelyard.serve.answer.version import Follow, Served
+from steelyard.serve.secure.security import Security
 from steelyard.serve.server import Setup
 from steelyard.serve.workers import serve
 
@@ -62,11 +63,13 @@ def serve_reference(
     workers: int = 1,
     durability: Durability = "group",
     on_full: OnFull = "refuse",
+    security: Security | None = None,
 ) -> None:
     """Serve what a reference names until SIGTERM, following its alias as it moves.
 
     Raises RefusedError where the version has no passed verdict bound to its bundle.
     """
+    security = security or Security()
     reference = Reference.parse(ref)
     follow = _follow(reference, config)
     follow()  # a mistake is told before anything listens
@@ -83,7 +86,15 @@ def serve_reference(
 
     with tempfile.TemporaryDirectory(prefix="steelyard-") as shared:
         counters = Path(shared) if workers > 1 else None
-        setup = Setup(follow, open_log, uuid7, log_problem, shared=counters, workers=workers)
+        setup = Setup(
+            follow,
+            open_log,
+            uuid7,
+            log_problem,
+            shared=counters,
+            workers=workers,
+            security=security,
+        )
         serve(setup, host, port, _announce)
 
 

@@ -20,6 +20,7 @@ from steelyard.serve.http.asgi import Application, Front, Limits
 from steelyard.serve.http.pages import make_pages
 from steelyard.serve.http.protocol import Protocol
 from steelyard.serve.observe.metrics import CountedLog, Metrics
+from steelyard.serve.secure.security import Security
 
 __all__ = ["Setup", "bind", "work"]
 
@@ -46,6 +47,7 @@ class Setup:
     workers: int = 1
     limits: Limits = field(default_factory=Limits)
     with_parent: bool = False
+    security: Security = field(default_factory=Security)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -126,10 +128,18 @@ def work(
         if setup.with_parent and os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    follower = Follower(endpoint, setup.follow, metrics, also=(metrics.publish, end_with_parent))
+    access = setup.security.access
+    access.follow()
+    also = (metrics.publish, end_with_parent, access.follow)
+    follower = Follower(endpoint, setup.follow, metrics, also=also)
     try:
         front = Front(
-            endpoint, metrics, pages, setup.limits, lambda: len(server.server_state.connections)
+            endpoint,
+            metrics,
+            pages,
+            setup.limits,
+            lambda: len(server.server_state.connections),
+            access,
         )
         server = _Server(_config(front), front, started)
         listening.listen(_BACKLOG)

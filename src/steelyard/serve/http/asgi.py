@@ -16,6 +16,13 @@ from steelyard.serve.answer.batches import Batches
 from steelyard.serve.answer.endpoint import Asked, Endpoint, Steps, in_rows
 from steelyard.serve.answer.version import LoadedVersion
 from steelyard.serve.observe.metrics import Metrics
+from steelyard.serve.secure.access import (
+    Access,
+    ForbiddenError,
+    UnauthenticatedError,
+    is_open,
+    scope_of,
+)
 
 __all__ = [
     "CLIENT_GONE",
@@ -47,10 +54,16 @@ _TURNS: Final = 3
 _RETRY: Final = ((b"retry-after", b"1"),)
 _CLOSE: Final = ((b"connection", b"close"),)
 _ALLOW: Final = ((b"allow", b"POST"),)
+# Browsers ask a person for a name and a password at the sight of Basic; the password is the key.
+_WHO: Final = (
+    (b"www-authenticate", b'Bearer realm="steelyard"'),
+    (b"www-authenticate", b'Basic realm="steelyard", charset="UTF-8"'),
+)
+_MORE: Final = ((b"www-authenticate", b'Bearer realm="steelyard", error="insufficient_scope"'),)
 _SHOWN: Final = 100
 CLIENT_GONE: Final = 499
 """What the counters show where nobody waits for the answer any more."""
-_ROUTES: Final = ("/v2", "/health", "/metrics", "/openapi.json", "/docs")
+_ROUTES: Final = (_ROUTE, "/v2", "/health", "/metrics", "/openapi.json", "/docs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,8 @@ _STATUSES: Final[dict[type[SteelyardError], tuple[int, Headers]]] = {
     MediaTypeError: (415, ()),
     BusyError: (429, _RETRY),
     LogFullError: (503, _RETRY),
+    UnauthenticatedError: (401, _WHO),
+    ForbiddenError: (403, _MORE),
 }
 
 
@@ -103,7 +118,7 @@ _FAILED: Final = problem("the server failed; its log says why")
 class Front:
     """An ASGI application: `POST /predict/{model}` without a framework, the rest by `pages`.
 
-    `connections` says how many clients are connected.
+    `connections` says how many clients are connected, `access` who may ask.
     """
 
     def __init__(
@@ -113,10 +128,12 @@ class Front:
         pages: Callable[["Front"], Application],
         limits: Limits,
         connections: Callable[[], int],
+        access: Access | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.metrics = metrics
         self.limits = limits
+        self.access = access or Access(None)
         self.draining = False
         self.route = _PREFIX + endpoint.model
         self.batches = Batches(endpoint, connections)
@@ -127,10 +144,14 @@ class Front:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""
+        if self.access.on and scope["type"] == "http" and not is_open(scope["path"]):
+            refused = self._barred(scope)
+            if refused is not None:
+                return self._respond(scope, send, *_refusal(refused))
         if scope["type"] == "http" and scope["path"].startswith(_PREFIX):
             if scope["path"] == self.route and scope["method"] == "POST":
                 return self._predict(scope, receive, send)
-            return self._respond(send, *self._misplaced(scope))
+            return self._respond(scope, send, *self._misplaced(scope))
         if self._pages is None:
             self._pages = self._make_pages(self)
         return self._pages(scope, receive, self._counted(scope, send))
@@ -176,8 +197,20 @@ class Front:
         hint = nearest(name, [self.endpoint.model])
         return 404, problem(f"no model {name!r} here. {hint}"), ()
 
-    async def _respond(self, send: Send, status: int, body: bytes, headers: Headers) -> None:
-        self.metrics.responded(_ROUTE, status)
+    def _barred(self, scope: Scope) -> SteelyardError | None:
+        """Return why a request may not be answered to whoever sent it."""
+        client = (scope.get("client") or ("",))[0]
+        needed = scope_of(scope["path"])
+        try:
+            self.access.authorise(scope["headers"], needed, self.endpoint.model, client)
+        except (UnauthenticatedError, ForbiddenError) as error:
+            return error
+        return None
+
+    async def _respond(
+        self, scope: Scope, send: Send, status: int, body: bytes, headers: Headers
+    ) -> None:
+        send = self._counted(scope, send)
         await send(_start(status, len(body), headers))
         await send({"type": "http.response.body", "body": body})
 

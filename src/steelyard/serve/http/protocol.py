@@ -46,6 +46,7 @@ class Protocol(HttpToolsProtocol):
         front = config.app
         assert isinstance(front, Front)
         self._front = front
+        self._access = front.access
         self._route = front.route.encode()
         self._limit = min(_BODY_BYTES, front.limits.body_bytes)
         self._short = False
@@ -72,6 +73,10 @@ class Protocol(HttpToolsProtocol):
             and self.parser.get_http_version() == "1.1"
             and not self.flow.write_paused
             and self._plain()
+            and (
+                not self._access.on
+                or self._access.admits(self.headers, "predict", self._front.endpoint.model)
+            )
         )
         if self._short:
             self._body = b""

@@ -11,6 +11,8 @@ from uvicorn.server import ServerState
 
 from steelyard.serve.http.asgi import Limits
 from steelyard.serve.http.protocol import Protocol
+from steelyard.serve.secure.access import Access
+from steelyard.serve.secure.keys import KeyFile
 
 ROUTE = b"POST /predict/price HTTP/1.1\r\nhost: here\r\n"
 JSON = b"content-type: application/json\r\n"
@@ -50,8 +52,11 @@ class Stand:
 @pytest.fixture
 def stand(stand):
     @asynccontextmanager
-    async def listening(limits: Limits | None = None) -> AsyncIterator[tuple]:
+    async def listening(
+        limits: Limits | None = None, access: Access | None = None
+    ) -> AsyncIterator[tuple]:
         found = Stand(stand("price", limits))
+        found.made.front.access = access or Access(None)
         server = await asyncio.get_running_loop().create_server(found.protocol, "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         yield found, reader, writer
@@ -239,5 +244,74 @@ def test_a_client_that_is_gone_is_not_written_to(stand, house):
             while not made.protocols or not made.protocols[0].transport.is_closing():
                 await asyncio.sleep(0.001)
             assert not made.made.front.batches._waiting
+
+    asyncio.run(ask())
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    """Access by two keys: one for this model, one for another."""
+    file = KeyFile(tmp_path / "keys.json")
+    texts = [file.create(name, models=[name])[1].encode() for name in ("price", "churn")]
+    access = Access(file)
+    access.load()
+    return access, *[b"authorization: Bearer %b\r\n" % text for text in texts]
+
+
+def test_a_key_that_was_verified_goes_the_short_way(stand, house, guarded):
+    access, mine, other = guarded
+
+    async def ask():
+        async with stand(access=access) as (made, reader, writer):
+            found = []
+            for headers in (b"", mine, mine, other, mine, b"x-api-key: x\r\n", mine):
+                writer.write(request(house, JSON + headers))
+                found.append((await response(reader))[:2])
+            assert [status for status, _ in found] == [401, 200, 200, 403, 200, 401, 200]
+            assert found[0][1]["www-authenticate"].startswith(("Bearer", "Basic"))
+            # The first sight of a key is the long way's, and so is every refusal.
+            assert (made.short, made.long) == (3, 4)
+            assert len(made.made.log.records) == 4
+            responses = {tuple(r[:2]): r[2] for r in made.made.metrics.document()["responses"]}
+            assert responses == {
+                ("/predict", 200): 4,
+                ("/predict", 401): 2,
+                ("/predict", 403): 1,
+            }
+
+    asyncio.run(ask())
+
+
+def test_pipelined_requests_are_each_asked_for_their_key(stand, house, guarded):
+    access, mine, _ = guarded
+
+    async def ask():
+        async with stand(access=access) as (made, reader, writer):
+            headers = [JSON + mine, JSON, JSON + mine, JSON, JSON, JSON + mine]
+            writer.write(b"".join(request(house, one) for one in headers))
+            found = [(await response(reader))[0] for _ in headers]
+            assert found == [200, 401, 200, 401, 401, 200]
+            assert len(made.made.log.records) == 3
+
+    asyncio.run(ask())
+
+
+def test_what_is_not_a_prediction_is_asked_for_its_key_too(stand, guarded):
+    access, mine, _ = guarded
+    want = {"/health/live": (200, 200), "/v2/health/ready": (200, 200), "/metrics": (401, 403),
+            "/docs": (401, 200), "/openapi.json": (401, 200), "/": (401, 200), "/nope": (401, 404),
+            "/v2/models/price": (401, 200), "/predict/churn": (401, 404)}  # fmt: skip
+
+    async def ask():
+        async with stand(access=access) as (_, reader, writer):
+            for path, statuses in want.items():
+                for headers, status in zip((b"", mine), statuses, strict=True):
+                    writer.write(
+                        b"GET %b HTTP/1.1\r\nhost: here\r\n%b\r\n" % (path.encode(), headers)
+                    )
+                    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+                    length = int(head.lower().partition(b"content-length: ")[2].split(b"\r")[0])
+                    await reader.readexactly(length)
+                    assert (path, int(head.split()[1])) == (path, status)
 
     asyncio.run(ask())
