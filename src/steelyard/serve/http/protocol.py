@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 
 from steelyard.serve.answer.endpoint import Asked
 from steelyard.serve.http.asgi import Front, Headers
+from steelyard.serve.secure.access import KEY_HEADERS
 
 __all__ = ["Protocol"]
 
@@ -30,6 +31,7 @@ _OK: Final = 200
 _CLOSE: Final = ((b"connection", b"close"),)
 _LAST_LINES: Final = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
 _UNPLAIN: Final = frozenset([b"transfer-encoding", b"content-encoding", b"upgrade"])
+_TOLD: Final = _UNPLAIN | KEY_HEADERS
 
 
 class Protocol(HttpToolsProtocol):
@@ -73,10 +75,6 @@ class Protocol(HttpToolsProtocol):
             and self.parser.get_http_version() == "1.1"
             and not self.flow.write_paused
             and self._plain()
-            and (
-                not self._access.on
-                or self._access.admits(self.headers, "predict", self._front.endpoint.model)
-            )
         )
         if self._short:
             self._body = b""
@@ -122,17 +120,26 @@ class Protocol(HttpToolsProtocol):
             super().shutdown()
 
     def _plain(self) -> bool:
-        """Say whether the headers ask for nothing but the answer to a small JSON body."""
-        length = -1
+        """Say whether the headers ask for nothing but the answer to a small JSON body, and may."""
+        length, key = -1, b""
         for name, value in self.headers:
             if name == b"content-length":
                 length = int(value)
             elif name == b"content-type":
                 if value != _JSON:
                     return False
-            elif name in _UNPLAIN:
-                return False
-        return 0 <= length <= self._limit and not self.expect_100_continue
+            elif name in _TOLD:
+                if key or name not in KEY_HEADERS:
+                    return False
+                key = value
+        return (
+            0 <= length <= self._limit
+            and not self.expect_100_continue
+            and (
+                not self._access.on
+                or self._access.admits(key, "predict", self._front.endpoint.model)
+            )
+        )
 
     def _leave(self) -> None:
         """Leave the request to uvicorn's way, behind the answers to those that came before it."""

@@ -21,13 +21,22 @@ from typing import Final
 from steelyard.errors import SteelyardError
 from steelyard.serve.secure.keys import Key, KeyFile, digest_of, id_of
 
-__all__ = ["Access", "Failure", "ForbiddenError", "UnauthenticatedError", "is_open", "scope_of"]
+__all__ = [
+    "KEY_HEADERS",
+    "Access",
+    "Failure",
+    "ForbiddenError",
+    "UnauthenticatedError",
+    "is_open",
+    "scope_of",
+]
 
 _log = logging.getLogger(__name__)
 
 Pairs = Iterable[tuple[bytes, bytes]]
 
-_NAMES: Final = frozenset([b"authorization", b"x-api-key"])
+KEY_HEADERS: Final = frozenset([b"authorization", b"x-api-key"])
+"""Where a key may be; a request has one of them, once."""
 _OPEN: Final = frozenset(
     ["/health", "/health/live", "/health/ready", "/ping", "/v2/health/live", "/v2/health/ready"]
 )
@@ -139,11 +148,15 @@ class Access:
             self._seen, self.on = mark, True
             _log.error("The API keys that are known stay: %s", error)
 
-    def admits(self, headers: Pairs, scope: str, model: str) -> bool:
-        """Say, quickly, whether a request whose key was seen before may be answered."""
-        values = [value for name, value in headers if name in _NAMES]
-        grant = self._known.verified.get(values[0]) if len(values) == 1 else None
-        return grant is not None and grant.until > time.time() and grant.reaches(scope, model)
+    def admits(self, value: bytes, scope: str, model: str) -> bool:
+        """Say, quickly, whether a request may be answered whose one key header was seen before."""
+        grant = self._known.verified.get(value)
+        return (
+            grant is not None
+            and grant.until > time.time()
+            and scope in grant.scopes
+            and (not grant.models or model in grant.models)
+        )
 
     def authorise(self, headers: Pairs, scope: str, model: str, client: str = "") -> str:
         """Return the id of the key that lets a request pass; header names are in lower case.
@@ -152,7 +165,7 @@ class Access:
         """
         if not self.on:
             return ""
-        values = [value for name, value in headers if name in _NAMES]
+        values = [value for name, value in headers if name in KEY_HEADERS]
         grant = self._known.verified.get(values[0]) if len(values) == 1 else None
         if grant is None or grant.until <= time.time():
             grant = self._verify(values, client)
