@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         SlicesAtMost,
         waive,
     )
+    from steelyard.core.guards import Guards
     from steelyard.core.schema import Field, Row
     from steelyard.core.sources import Csv, Parquet, Python, Sql
     from steelyard.core.splits import ColumnSplit, GroupSplit, Stratified, TimeSplit
@@ -34,6 +35,7 @@ __all__ = [
     "Csv",
     "Field",
     "GroupSplit",
+    "Guards",
     "Latency",
     "Leakage",
     "Model",
@@ -66,6 +68,7 @@ _HOMES = {
         "SlicesAtMost",
         "waive",
     ),
+    "guards": ("Guards",),
     "schema": ("Field", "Row"),
     "sources": ("Csv", "Parquet", "Python", "Sql"),
     "splits": ("ColumnSplit", "GroupSplit", "Stratified", "TimeSplit"),

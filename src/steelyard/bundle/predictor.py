@@ -10,13 +10,15 @@ import numpy.typing as npt
 import onnxruntime
 
 from steelyard.bundle.format import read_verified
+from steelyard.bundle.guards import Guard
 from steelyard.bundle.packing import Packer, Packing
+from steelyard.core.answers import Flag
 from steelyard.core.fields import FieldSpec, fields_from_json_schema
 from steelyard.core.validation import RowDecoder
-from steelyard.errors import IntegrityError
+from steelyard.errors import InputError, IntegrityError
 from steelyard.features.parts import Columns, Scores, Task
 
-__all__ = ["Canonical", "Predictor", "close_to"]
+__all__ = ["Answer", "Canonical", "Guarded", "Predictor", "close_to"]
 
 _CHUNK: Final = 16_384
 _TOLERANCE: Final = 1e-5
@@ -26,6 +28,7 @@ _NO_BASELINE: Final = b'{"features":{},"outputs":{}}'
 
 Label = str | int | bool | float
 Answer = tuple[Label, list[float] | None]
+Guarded = tuple[Answer, tuple[Flag, ...]]
 
 
 def _session(graph: bytes) -> onnxruntime.InferenceSession:
@@ -96,7 +99,12 @@ class Predictor:
         self.task = self._outputs.task
         self.classes = self._outputs.classes
         self.threshold = self._outputs.threshold
-        self._packer = Packer(Packing.of(document["packing"]), self.fields)
+        packing = Packing.of(document["packing"])
+        self.coded: frozenset[str] = frozenset(packing.codes or ())
+        """Columns whose categories are known by their codes."""
+        self._packer = Packer(packing, self.fields)
+        guards = json.loads(files.get("guards.json", b"{}"))
+        self.guard = Guard(guards, self.fields, packing)
         self._session = _session(files["packed.onnx"])
 
     @classmethod
@@ -138,6 +146,15 @@ class Predictor:
         first, second = sorted(probabilities, reverse=True)[:2]
         return first - second
 
+    def pack(self, rows: Sequence[Sequence[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Return the packed form of N rows, for `run` and for `guard`."""
+        return self._packer.pack_many(rows)
+
+    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> list[Answer]:
+        """Answer N packed rows: prediction, class probabilities."""
+        scores = self._session.run(None, feeds)[0]
+        return [self._outputs.one(line) for line in scores.tolist()]
+
     def predict_one(self, row: Sequence[Any]) -> Answer:
         """Answer one row of validated values in field order: prediction, class probabilities."""
         scores = self._session.run(None, self._packer.pack_one(row))[0]
@@ -147,10 +164,23 @@ class Predictor:
         """Answer N rows; each answer has the bits that `predict_one` gives for its row."""
         answers: list[Answer] = []
         for start in range(0, len(rows), _CHUNK):
-            feeds = self._packer.pack_many(rows[start : start + _CHUNK])
-            scores = self._session.run(None, feeds)[0]
-            answers += [self._outputs.one(line) for line in scores.tolist()]
+            answers += self.run(self.pack(rows[start : start + _CHUNK]))
         return answers
+
+    def answer_many(self, rows: Sequence[Sequence[Any]]) -> list[Guarded | InputError]:
+        """Answer N rows with their flags; an InputError stands for a row that a guard refuses."""
+        found: list[Guarded | InputError] = []
+        for start in range(0, len(rows), _CHUNK):
+            part = rows[start : start + _CHUNK]
+            feeds = self.pack(part)
+            answers = self.run(feeds)
+            before = self.guard.check(part, feeds) or [()] * len(part)
+            after = self.guard.check_answers(answers) or [()] * len(part)
+            for answer, *checked in zip(answers, before, after, strict=True):
+                refused = [one for one in checked if isinstance(one, InputError)]
+                flags = tuple(flag for one in checked if isinstance(one, tuple) for flag in one)
+                found.append(refused[0] if refused else (answer, flags))
+        return found
 
     def predict_columns(self, columns: Columns) -> Scores:
         """Answer N rows given as columns [N] in the column representation."""

@@ -3,9 +3,22 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from steelyard.core.records import Version
 
-__all__ = ["answer_document", "class_keys"]
+__all__ = ["Flag", "answer_document", "class_keys"]
+
+
+class Flag(msgspec.Struct, frozen=True):
+    """What a guard had to say of a row or its answer; `rule` and `field` are made to be counted.
+
+    The same rule of the same field has the same message, which never holds a row's value.
+    """
+
+    field: str
+    rule: str
+    message: str
 
 
 def answer_document(
@@ -13,8 +26,12 @@ def answer_document(
     classes: Sequence[str | int | bool] | None,
     prediction_id: str,
     version: Version,
+    flags: Sequence[Flag] = (),
 ) -> dict[str, Any]:
-    """Return a prediction as a document; keys of `probabilities` are the labels' strings."""
+    """Return a prediction as a document; keys of `probabilities` are the labels' strings.
+
+    `flags` is there where there are some.
+    """
     prediction, scores = answer
     document: dict[str, Any] = {"prediction": prediction}
     if scores is not None and classes is not None:
@@ -25,6 +42,8 @@ def answer_document(
         "version": version.number,
         "source": "model",
     }
+    if flags:
+        document["flags"] = [msgspec.structs.asdict(flag) for flag in flags]
     return document
 
 

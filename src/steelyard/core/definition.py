@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from steelyard.core.fields import FieldSpec, row_json_schema
 from steelyard.core.gates import GateSetting
+from steelyard.core.guards import Guards
 from steelyard.core.reference import check_name
 from steelyard.core.schema import Row, row_fields
 from steelyard.core.sources import Csv, Parquet, Python, Source, Sql
@@ -148,6 +149,7 @@ class Model:
     available_after: Mapping[str, str] = field(default_factory=dict)
     gates: Sequence[GateSetting] = ()
     fallback: Constant | None = None
+    guards: Guards = field(default_factory=Guards)
     metric: str | None = None
     max_categories: int = 255
     allow_unknown_fields: bool = False
@@ -232,6 +234,10 @@ def _check(model: Model) -> None:
     _must(all(isinstance(gate, GateSetting) for gate in model.gates), "gates",
           "expected gate settings.",
           "Use sy.AtLeast, sy.AtMost, sy.SlicesAtLeast, sy.Latency, sy.waive, ...")  # fmt: skip
+    _must(isinstance(model.guards, Guards), "guards",
+          f"expected guards; got {model.guards!r:.80}.",
+          'Write, for example, guards=sy.Guards(fields={"tenure": "refuse"}).')  # fmt: skip
+    model.guards.check(model.fields)
     usable = [f for f in model.fields if not f.temporal]
     _must(bool(usable) or model.features is not None, "row",
           "dates are not features by themselves, and there is nothing else.",

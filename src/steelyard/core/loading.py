@@ -16,6 +16,7 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import SchemaError
 
 from steelyard.core.definition import Model, params_set
+from steelyard.core.guards import Guards
 from steelyard.errors import DefinitionError, NotFoundError, UsageError, nearest
 
 __all__ = ["load_definition"]
@@ -117,8 +118,9 @@ def _fix(error: Exception) -> str:
     keyword = re.search(
         r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error)
     )
-    if keyword and keyword[1] == Model.__name__:
-        return nearest(keyword[2], [field.name for field in fields(Model)])
+    for kind in (Model, Guards):
+        if keyword and keyword[1] == kind.__name__:
+            return nearest(keyword[2], [field.name for field in fields(kind)])
     return "Run the file with Python to see the whole traceback."
 
 

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from steelyard.bundle.baseline import baseline
 from steelyard.bundle.compile import compile_bundle, seal_bundle
+from steelyard.bundle.guard_limits import guard_limits
 from steelyard.bundle.predictor import Predictor
 from steelyard.core.config import Config
 from steelyard.core.definition import Model
+from steelyard.core.hashing import canonical_json
 from steelyard.data.dataset import Dataset, load
 from steelyard.features.parts import Part, Scores
 from steelyard.features.trace import FeatureGraph, trace
@@ -60,6 +62,12 @@ def build(definition: Model, table: Table, parent: Path) -> Built:
     unsealed = Predictor(files, bundle="")
     train_scores = unsealed.predict_columns(table.train.columns)
     profile = baseline(table.train.features, unsealed.features, train_scores)
+    train = table.train
+    outputs = (train.label, train_scores)
+    limits = guard_limits(
+        definition.guards, definition.fields, train.columns, unsealed.coded, outputs
+    )
+    files["guards.json"] = canonical_json(limits)
     digest, folder = seal_bundle(files, profile, parent)
     predictor = Predictor.load(folder, expected=digest)
     scores = predictor.predict_columns(table.test.columns)

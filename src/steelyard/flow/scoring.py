@@ -3,18 +3,16 @@
 import csv
 import io
 import json
-import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from steelyard.bundle.predictor import Answer, Predictor
+from steelyard.bundle.predictor import Predictor
 from steelyard.core.answers import answer_document
 from steelyard.core.config import Config
 from steelyard.core.fields import FieldSpec
 from steelyard.core.ids import uuid7
-from steelyard.core.records import Version
 from steelyard.errors import DataError, InputError, UsageError
 from steelyard.flow.stores import resolved
 
@@ -42,22 +40,14 @@ def predict_file(ref: str, file: str, config: Config) -> list[dict[str, Any]]:
             checked.append(predictor.decoder.check_one(wanted))
         except InputError as error:
             checked.append(error)
-    answers = iter(predictor.predict_many([row for row in checked if isinstance(row, tuple)]))
+    answers = iter(predictor.answer_many([row for row in checked if isinstance(row, tuple)]))
+    found = (row if isinstance(row, InputError) else next(answers) for row in checked)
     return [
-        {"error": row.errors}
-        if isinstance(row, InputError)
-        else _answered(next(answers), predictor, version)
-        for row in checked
+        {"error": one.errors}
+        if isinstance(one, InputError)
+        else answer_document(one[0], predictor.classes, uuid7(), version, one[1])
+        for one in found
     ]
-
-
-def _answered(answer: Answer, predictor: Predictor, version: Version) -> dict[str, Any]:
-    prediction, scores = answer
-    numbers = [prediction] if scores is None else scores
-    if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
-        message = "the model's answer is not finite"
-        return {"error": [{"field": "prediction", "message": message, "got": str(numbers)}]}
-    return answer_document(answer, predictor.classes, uuid7(), version)
 
 
 def _rows(file: str, fields: tuple[FieldSpec, ...]) -> Iterator[Any]:

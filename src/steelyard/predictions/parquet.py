@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from steelyard.core.answers import Flag
 from steelyard.errors import UsageError
 from steelyard.predictions.record import Output, Record
 
@@ -118,7 +119,7 @@ def _record(row: Mapping[str, Any]) -> Record:
         outputs=decoded("outputs", list[Output]),
         prediction=decoded("prediction"),
         probabilities=decoded("probabilities", dict[str, float] | None),
-        flags=decoded("flags"),
+        flags=decoded("flags", list[Flag] | None),
         key=decoded("key"),
         latency_us=row["latency_us"],
     )

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from steelyard.core.answers import Flag
+
 __all__ = ["Output", "Record"]
 
 
@@ -38,7 +40,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     outputs: list[Output]
     prediction: Any
     probabilities: dict[str, float] | None = None
-    flags: list[str | dict[str, Any]] | None = None
+    flags: list[Flag] | None = None
     """What the guards had to say: an unseen category, a value out of the trained range."""
     key: Any = None
     """The row's key in the user's own data, for joining outcomes."""

@@ -36,7 +36,9 @@ changes = st.fixed_dictionaries(
     optional={
         "probabilities": st.none() | st.dictionaries(text, st.floats(0, 1), max_size=3),
         "flags": st.none()
-        | st.lists(text | st.dictionaries(text, scalars, max_size=2), max_size=2),
+        | st.lists(
+            st.fixed_dictionaries({"field": text, "rule": text, "message": text}), max_size=2
+        ),
         "key": scalars,
         "latency_us": st.none() | st.floats(0, 1e9),
     },

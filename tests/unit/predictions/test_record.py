@@ -6,18 +6,21 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
+from steelyard.core.answers import Flag
 from steelyard.predictions import Output, Record
 from steelyard.predictions.record import decode_record
 
 
 def test_a_record_reads_what_the_server_wrote(make_payload) -> None:
     moment = datetime(2026, 11, 24, 15, 4, 5, 123456, tzinfo=UTC)
-    record = decode_record(make_payload(time=moment, latency_us=181, flags=["unseen: Contract"]))
+    flag = {"field": "Contract", "rule": "unseen", "message": "expected another", "later": 1}
+    record = decode_record(make_payload(time=moment, latency_us=181, flags=[flag]))
     assert record.time == moment
     assert (record.model, record.version, record.source) == ("churn", 3, "model")
     assert record.outputs == [Output("prediction", "Yes")]
     assert (record.prediction, record.probabilities) == ("Yes", {"No": 0.25, "Yes": 0.75})
-    assert (record.latency_us, record.flags, record.key) == (181, ["unseen: Contract"], None)
+    flags = [Flag("Contract", "unseen", "expected another")]
+    assert (record.latency_us, record.flags, record.key) == (181, flags, None)
 
 
 def test_what_is_absent_stays_absent(make_payload) -> None:

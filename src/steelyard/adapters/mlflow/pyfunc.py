@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from steelyard.adapters.mlflow.model import PROBABILITY
-from steelyard.bundle.predictor import Predictor
+from steelyard.bundle.predictor import Answer, Predictor
 from steelyard.core.answers import class_keys
 from steelyard.core.fields import FieldSpec
 from steelyard.errors import InputError
@@ -44,7 +44,7 @@ class BundleModel:
             raise InputError(errors, fix="Give no params.")
         index = model_input.index if isinstance(model_input, pd.DataFrame) else None
         rows = self._rows(model_input)
-        answers = self.predictor.predict_many(self._checked(rows))
+        answers = self._answered(self._checked(rows))
         table = {"prediction": [prediction for prediction, _ in answers]}
         for i, key in enumerate(class_keys(self.predictor.classes or ())):
             table[f"{PROBABILITY}{key}"] = [scores[i] for _, scores in answers if scores]
@@ -71,11 +71,26 @@ class BundleModel:
             try:
                 checked.append(self.predictor.decoder.check_one(row))
             except InputError as error:
-                prefix = f"rows.{i}." if len(rows) > 1 else ""
-                errors += [{**e, "field": f"{prefix}{e['field']}"} for e in error.errors]
+                errors += _named(error, i, len(rows))
         if errors:
             raise InputError(errors)
         return checked
+
+    def _answered(self, rows: Sequence[tuple[Any, ...]]) -> list[Answer]:
+        """Answer checked rows; the guards refuse here what they refuse elsewhere."""
+        found = self.predictor.answer_many(rows)
+        errors: list[dict[str, Any]] = []
+        for i, one in enumerate(found):
+            if isinstance(one, InputError):
+                errors += _named(one, i, len(rows))
+        if errors:
+            raise InputError(errors)
+        return [one[0] for one in found if isinstance(one, tuple)]
+
+
+def _named(error: InputError, place: int, rows: int) -> list[dict[str, Any]]:
+    prefix = f"rows.{place}." if rows > 1 else ""
+    return [{**e, "field": f"{prefix}{e['field']}"} for e in error.errors]
 
 
 def _rows_of_columns(given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
