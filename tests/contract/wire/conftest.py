@@ -1,0 +1,190 @@
+"""A real server, and a proxy before it that can be told to spoil what comes back."""
+
+import http.client
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+
+import steelyard as sy
+from steelyard import Field
+from steelyard.core.config import Config
+from steelyard.flow.building import build, read_table
+from steelyard.flow.serving import started
+
+ROWS = 200
+
+
+class Customer(sy.Row):
+    tenure: int = Field(ge=0, le=100)
+    charge: float = Field(gt=0)
+    total: float | None = None
+    plan: Literal["basic", "pro"]
+    since: date
+    active: bool
+
+
+def customers() -> pl.DataFrame:
+    random = np.random.default_rng(0)
+    tenure = random.integers(0, 100, ROWS)
+    return pl.DataFrame(
+        {
+            "tenure": tenure,
+            "charge": random.uniform(1, 100, ROWS),
+            "total": [None if i % 7 == 0 else float(i) for i in range(ROWS)],
+            "plan": np.where(tenure % 2, "basic", "pro"),
+            "since": [date(2020, 1, 1) + timedelta(days=i) for i in range(ROWS)],
+            "active": tenure > 30,
+            "churn": np.where(tenure + random.normal(0, 30, ROWS) > 50, "Yes", "No"),
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wire")
+    definition = sy.Model(
+        name="churn",
+        row=Customer,
+        data=sy.Python(customers),
+        label="churn",
+        positive="Yes",
+        estimator=RandomForestClassifier(10, random_state=0),
+    )
+    return build(definition, read_table(definition, Config(folder / "state")), folder).folder
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[dict[str, Any]]:
+    """Rows whose answers differ, so that an answer in the wrong place shows."""
+    return [
+        {"tenure": tenure, "charge": 20.0, "total": total, "plan": plan, "since": "2020-03-01",
+         "active": tenure > 30}
+        for tenure, total, plan in ((2, 7.0, "basic"), (50, 8.0, "pro"), (97, 9.0, "basic"))
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def server(bundle: Path) -> Iterator[str]:
+    with started(bundle) as url:
+        yield url
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A request with the response of the real server."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    asked: bytes
+    status: int
+    given: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def request(self) -> Any:
+        return json.loads(self.asked)
+
+    def answering(self, document: Any, status: int | None = None) -> "Exchange":
+        body = document if isinstance(document, bytes) else json.dumps(document).encode()
+        return replace(self, body=body, status=status or self.status)
+
+
+Sin = Callable[[Exchange], Exchange | None]
+"""Spoils a response; None ends the connection without one."""
+
+HOP = {"connection", "content-length", "date", "host", "transfer-encoding"}
+
+
+class Liar(ThreadingHTTPServer):
+    """A proxy that sins."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.upstream = urlsplit(upstream)
+        self.sin: Sin = lambda exchange: exchange
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is what some cases are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Liar
+
+    def setup(self) -> None:
+        super().setup()
+        self.upstream = http.client.HTTPConnection(
+            self.server.upstream.hostname or "", self.server.upstream.port, timeout=30
+        )
+
+    def finish(self) -> None:
+        self.upstream.close()
+        super().finish()
+
+    def answer(self) -> None:
+        asked = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in HOP}
+        try:
+            self.upstream.request(self.command, self.path, asked, headers)
+            reply = self.upstream.getresponse()
+            status, given, body = reply.status, dict(reply.getheaders()), reply.read()
+        except OSError:
+            # The server refuses a body that is too large before it has read it.
+            self.upstream.close()
+            status, given, body = 413, {"content-type": "application/json"}, b'{"error":"large"}'
+        lowered = {k.lower(): v for k, v in headers.items()}
+        given = {k.lower(): v for k, v in given.items() if k.lower() not in HOP}
+        exchange = Exchange(self.command, self.path, lowered, asked, status, given, body)
+        with self.server.lock:
+            spoiled = self.server.sin(exchange)
+        if spoiled is None:
+            self.close_connection = True
+            return
+        self.send_response_only(spoiled.status)
+        for name, value in spoiled.given.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(spoiled.body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(spoiled.body)
+        if spoiled.given.get("x-then") == "close":
+            self.close_connection = True
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing of each request."""
+
+
+@pytest.fixture(scope="session")
+def liar(server: str) -> Iterator[Liar]:
+    with Liar(server) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield proxy
+        proxy.shutdown()
+        thread.join()
