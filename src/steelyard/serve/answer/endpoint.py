@@ -144,9 +144,10 @@ class Endpoint:
         encoded = time.perf_counter_ns()
         self._log.append_many(records)
         times = (begun, predicted, encoded, time.perf_counter_ns())
-        asked_at = [(one.started, one.decoded) for one in asked]
+        asked_at = [(one.started, one.decoded, one.body is not None) for one in asked]
         if len(records) < len(answers):
-            answers = [a for a, o in zip(answers, outcomes, strict=True) if isinstance(o, bytes)]
+            pairs = zip(answers, outcomes, strict=True)
+            answers = [a for a, outcome in pairs if not isinstance(outcome, InputError)]
         logged = sum(map(len, records))
         self._metrics.answered(loaded.served.version, logged, asked_at, times, answers)
         return outcomes

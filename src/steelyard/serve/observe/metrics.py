@@ -14,7 +14,14 @@ from steelyard.core.ports import LogWriter
 from steelyard.errors import InputError
 from steelyard.serve.observe.families import FAMILIES, ROUTES
 from steelyard.serve.observe.shared import Counted, Labels, Shared
-from steelyard.serve.observe.tallies import Output, OutputProfile, OutputTally, RowTally, Times
+from steelyard.serve.observe.tallies import (
+    Output,
+    OutputProfile,
+    OutputTally,
+    Row,
+    RowTally,
+    Times,
+)
 
 __all__ = ["CountedLog", "Metrics"]
 
@@ -25,7 +32,7 @@ _PLACES: Final = frozenset(["body", "rows"])
 _STATUSES: Final = (200, 422, 500, 503)
 _VERSIONS: Final = 8
 """The last ones are told; a server lives through more of them than a scrape can hold."""
-_Noted = tuple[int, int, Sequence[tuple[int, int]], Times, Sequence[Output]]
+_Noted = tuple[int, int, Sequence[Row], Times, Sequence[Output]]
 
 
 class CountedLog(LogWriter, Protocol):
@@ -124,15 +131,15 @@ class Metrics:
         self,
         version: int,
         logged: int,
-        asked: Sequence[tuple[int, int]],
+        asked: Sequence[Row],
         times: tuple[int, int, int, int],
         outputs: Sequence[Output] = (),
     ) -> None:
         """Count rows that were answered together, and the bytes of their records.
 
-        `asked` holds when (ns) each row came and was decoded, `times` when the model
-        was called for all, and when they were predicted, encoded and logged; `outputs` what the
-        model, not a fallback, gave.
+        `asked` holds when (ns) each row came and was decoded, and whether it is a request of the
+        native route; `times` when the model was called for all, and when they were predicted,
+        encoded and logged; `outputs` what the model, not a fallback, gave.
         """
         # Summed up many at once: for each alone it would cost ten times as much.
         self._noted.append((version, logged, asked, times, outputs))

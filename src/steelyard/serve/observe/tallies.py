@@ -12,7 +12,7 @@ from steelyard.core.answers import class_keys
 from steelyard.serve.observe.families import FAMILIES, ROUTES, STAGES
 from steelyard.serve.observe.shared import Histogram, Labels
 
-__all__ = ["Output", "OutputProfile", "OutputTally", "RowTally", "TimedRows", "Times"]
+__all__ = ["Output", "OutputProfile", "OutputTally", "Row", "RowTally", "Times"]
 
 _NANO: Final = 1e-9
 _LABELS: Final = 100
@@ -23,8 +23,8 @@ Output = tuple[str | int | bool | float, list[float] | None]
 """A prediction and its probabilities."""
 Times = tuple[int, int, int, int]
 """When (ns) the model was called for rows, and when they were predicted, encoded and logged."""
-TimedRows = tuple[Sequence[tuple[int, int]], Times]
-"""When (ns) each of the rows answered together came and was decoded, and their common times."""
+Row = tuple[int, int, bool]
+"""When (ns) a row came and was decoded, and whether it is a request of the native route."""
 
 
 class _Counts:
@@ -56,18 +56,19 @@ class RowTally:
         self._requests = {route: _Counts(_nanoseconds("request_seconds")) for route in ROUTES}
         self._batches = _Counts(FAMILIES["batch_rows"].bounds or ())
 
-    def add(self, batches: Sequence[TimedRows]) -> None:
+    def add(self, batches: Sequence[tuple[Sequence[Row], Times]]) -> None:
         """Add rows that were asked alone."""
         sizes = np.array([len(asked) for asked, _ in batches])
-        rows = np.array([row for asked, _ in batches for row in asked]).reshape(-1, 2)
+        rows = np.array([row for asked, _ in batches for row in asked]).reshape(-1, 3)
         # A row's share of what was done for all of them, and its own time in all.
         times = np.array([times for _, times in batches])
         shares = (np.diff(times, axis=1) // sizes[:, None]).repeat(sizes, axis=0)
-        started, decoded = rows.T
+        started, decoded, native = rows.T
         begun, ended = times[:, (0, 3)].repeat(sizes, axis=0).T
         own = (decoded - started, begun - decoded, *shares.T, ended - started)
         for stage, spent in zip(STAGES[:-1], own, strict=True):
             self._stages[stage].add(spent)
+        self._requests[ROUTES[0]].add(own[-1][native > 0])
         self._batches.add(sizes)
 
     def several(self, spent: int) -> None:
@@ -81,13 +82,11 @@ class RowTally:
         self._requests[route].add(np.array([spent]))
 
     def histograms(self) -> dict[str, list[tuple[Labels, Histogram]]]:
-        """Return all series; a request for one row is no longer than its row."""
-        requests = {route: counts.histogram(_NANO) for route, counts in self._requests.items()}
-        requests[ROUTES[0]].add(self._stages["total"].histogram(_NANO))
-        stages = {stage: counts.histogram(_NANO) for stage, counts in self._stages.items()}
+        """Return all series."""
+        stages, requests = self._stages.items(), self._requests.items()
         return {
-            "latency_seconds": [((stage,), found) for stage, found in stages.items()],
-            "request_seconds": [((route,), found) for route, found in requests.items()],
+            "latency_seconds": [((stage,), found.histogram(_NANO)) for stage, found in stages],
+            "request_seconds": [((route,), found.histogram(_NANO)) for route, found in requests],
             "batch_rows": [((), self._batches.histogram())],
         }
 

@@ -135,7 +135,9 @@ def test_a_row_of_another_contract_joins_and_is_answered_as_a_record(made, house
 
     native, other = asyncio.run(both())
     assert other.prediction == json.loads(native)["prediction"]
-    assert made.metrics.document()["counts"]["batches"] == 1
+    assert made.counted("batch_rows") == {(): 1}
+    assert made.counted("predictions") == {("2",): 2}
+    assert made.counted("request_seconds") == {("/predict",): 1}
     records = made.log.records
     assert [record["row"] for record in records] == [house, house]
     assert records[1]["prediction_id"] == other.prediction_id

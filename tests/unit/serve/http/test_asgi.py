@@ -195,8 +195,8 @@ def test_the_one_row_of_any_contract_is_batched_and_its_errors_keep_its_place(st
     loaded = made.endpoint.loaded
     (answer,) = asyncio.run(made.front.answer(loaded, [house]))
     assert made.log.records[0]["prediction"] == answer.prediction
-    assert made.metrics.document()["counts"]["batches"] == 1
+    assert made.counted("batch_rows") == {(): 1}
     with pytest.raises(InputError) as caught:
         asyncio.run(made.front.answer(loaded, [{**house, "rooms": 0, "area": "x"}]))
     assert [error["field"] for error in caught.value.errors] == ["rows.0.rooms", "rows.0.area"]
-    assert dict(made.metrics.document()["refusals"]) == {"rooms": 1, "area": 1}
+    assert made.counted("refusals") == {("rooms",): 1, ("area",): 1}

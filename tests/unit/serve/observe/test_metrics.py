@@ -37,8 +37,10 @@ def metrics(stand):
 
 def test_answers_are_counted_by_version_with_the_time_of_each_stage(metrics):
     # One row alone, then two together, of which the second came a microsecond later.
-    metrics.answered(3, 400, [(0, 1_500)], (1_500, 11_500, 13_000, 16_000))
-    metrics.answered(3, 300, [(0, 1_500), (1_000, 2_500)], (5_000, 12_000, 14_000, 17_000))
+    metrics.answered(3, 400, [(0, 1_500, True)], (1_500, 11_500, 13_000, 16_000))
+    metrics.answered(
+        3, 300, [(0, 1_500, True), (1_000, 2_500, True)], (5_000, 12_000, 14_000, 17_000)
+    )
     metrics.answered_rows(4, 100, 5_000, 0)
     found = samples(metrics)
     assert found["steelyard_predictions_total", (("version", "3"),)] == 3
@@ -60,7 +62,7 @@ def test_answers_are_counted_by_version_with_the_time_of_each_stage(metrics):
 
 def test_rows_that_one_call_answered_are_a_histogram(metrics):
     for rows in (1, 1, 2, 5):
-        metrics.answered(1, 10, [(0, 1)] * rows, (1, 2, 3, 4))
+        metrics.answered(1, 10, [(0, 1, True)] * rows, (1, 2, 3, 4))
     found = samples(metrics)
     counts = {
         le: found["steelyard_batch_rows_bucket", (("le", le),)]
@@ -71,7 +73,7 @@ def test_rows_that_one_call_answered_are_a_histogram(metrics):
 
 
 def test_requests_are_timed_by_route_and_a_row_asked_alone_is_a_request(metrics):
-    metrics.answered(1, 10, [(0, 1), (0, 1)], (1, 2, 3, 3_000_000))
+    metrics.answered(1, 10, [(0, 1, True), (0, 1, True), (0, 1, False)], (1, 2, 3, 3_000_000))
     metrics.requested("/predict", 40_000_000)
     metrics.requested("/v2", 1_000)
     found = samples(metrics)
@@ -83,7 +85,7 @@ def test_requests_are_timed_by_route_and_a_row_asked_alone_is_a_request(metrics)
 
 def test_counters_are_summed_up_on_the_way_before_they_grow_without_end(metrics):
     for _ in range(1_000):
-        metrics.answered(1, 10, [(0, 1)] * 3, (1, 2, 3, 4))
+        metrics.answered(1, 10, [(0, 1, True)] * 3, (1, 2, 3, 4))
         assert len(metrics._noted) < 100
     assert samples(metrics)["steelyard_predictions_total", (("version", "1"),)] == 3_000
 
@@ -150,7 +152,7 @@ def test_what_a_classifier_gave_is_counted_by_label_and_by_the_positive_probabil
     served = made.endpoint.loaded.served.version
     low, high = edges[0], edges[-1]
     given = [(False, [1 - low, low])] * 3 + [(True, [1 - high, high])]
-    made.metrics.answered(served, 1, [(0, 1)] * 4, (1, 2, 3, 4), given)
+    made.metrics.answered(served, 1, [(0, 1, True)] * 4, (1, 2, 3, 4), given)
     found = samples(made.metrics)
     name, version = "steelyard_outputs_total", ("version", str(served))
     assert found[name, (("label", "False"), version)] == 3
@@ -210,9 +212,9 @@ def test_the_times_and_batches_of_many_rows_are_what_numpy_makes_of_each_alone(m
     totals = []
     for _ in range(200):
         rows = int(random.integers(1, 9))
-        asked = [(int(s), int(s) + 700) for s in random.integers(0, 50_000, rows)]
+        asked = [(int(s), int(s) + 700, True) for s in random.integers(0, 50_000, rows)]
         metrics.answered(1, 1, asked, (60_000, 70_000, 80_000, 10_000_000))
-        totals += [10_000_000 - started for started, _ in asked]
+        totals += [10_000_000 - started for started, *_ in asked]
     found = samples(metrics)
     name = "steelyard_latency_seconds"
     assert found[f"{name}_count", (("stage", "total"),)] == len(totals)
@@ -244,7 +246,7 @@ def test_any_worker_tells_the_sum_over_all_and_over_the_dead(stand, tmp_path):
     for metrics, rows in ((mine, 5), (other, 7)):
         metrics.serving(1, "abc", OutputProfile({}, (1.0, 2.0)))
         metrics.answered_rows(1, rows, 0, 0, [(1.5, None)])
-        metrics.answered(1, 0, [(0, 10)], (20, 30, 40, 50))
+        metrics.answered(1, 0, [(0, 10, True)], (20, 30, 40, 50))
         metrics.responded("/predict", 200)
     other.publish()
     file = next(tmp_path.glob("*.json"))
