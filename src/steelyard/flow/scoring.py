@@ -1,7 +1,5 @@
 """Answer the rows of a file, exactly as the server answers them."""
 
-import csv
-import io
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,6 +9,7 @@ from typing import Any
 from steelyard.bundle.predictor import Predictor
 from steelyard.core.answers import answer_document
 from steelyard.core.config import Config
+from steelyard.core.csv_rows import csv_rows
 from steelyard.core.fields import FieldSpec
 from steelyard.core.ids import uuid7
 from steelyard.errors import DataError, InputError, UsageError
@@ -30,6 +29,9 @@ def predict_file(ref: str, file: str, config: Config) -> list[dict[str, Any]]:
     known = {field.name for field in predictor.fields}
     checked: list[tuple[Any, ...] | InputError] = []
     for row in _rows(file, predictor.fields):
+        if isinstance(row, InputError):
+            checked.append(row)
+            continue
         if not isinstance(row, Mapping):
             checked.append(
                 InputError([{"field": "", "message": "expected an object", "got": str(row)[:80]}])
@@ -62,7 +64,7 @@ def _rows(file: str, fields: tuple[FieldSpec, ...]) -> Iterator[Any]:
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8 text: {error}.", fix="Save it as UTF-8.") from None
     if path.suffix == ".csv":
-        return _csv_rows(text, fields)
+        return csv_rows(text, fields)
     return _json_rows(text, file)
 
 
@@ -81,26 +83,6 @@ def _json_rows(text: str, file: str) -> Iterator[Any]:
     if isinstance(document, Mapping) and isinstance(document.get("rows"), list):
         document = document["rows"]
     yield from document if isinstance(document, list) else [document]
-
-
-def _csv_rows(text: str, fields: tuple[FieldSpec, ...]) -> Iterator[dict[str, Any]]:
-    by_name = {field.name: field for field in fields}
-    for line in csv.DictReader(io.StringIO(text)):
-        yield {name: _cell(by_name[name], value) for name, value in line.items() if name in by_name}
-
-
-def _cell(field: FieldSpec, text: str | None) -> Any:
-    """Read a CSV cell, which is only text, as its field's kind; what cannot be stays text."""
-    if text is None or text == "":
-        return None
-    if field.kind in ("int", "float"):
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
-    if field.kind == "bool":
-        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
-    return text
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,7 @@ import uvicorn
 from steelyard.errors import UsageError
 from steelyard.serve.answer.endpoint import Endpoint
 from steelyard.serve.answer.version import Follow, load
+from steelyard.serve.contracts.table import Contract, contracts_of
 from steelyard.serve.follower import Follower
 from steelyard.serve.http.asgi import Application, Front, Limits
 from steelyard.serve.http.pages import make_pages
@@ -37,6 +38,7 @@ class Setup:
     `open_log` is called in the worker that writes, since a log's segments are not shared.
     `log_problem` returns why the log would not take a record now, or nothing. `shared` is a folder
     for the counters of several workers. A server `with_parent` ends when its parent does.
+    `contracts` are the wire contracts that it answers.
     """
 
     follow: Follow
@@ -48,6 +50,7 @@ class Setup:
     limits: Limits = field(default_factory=Limits)
     with_parent: bool = False
     security: Security = field(default_factory=Security)
+    contracts: tuple[Contract, ...] = field(default_factory=lambda: contracts_of((), {}))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -117,7 +120,9 @@ def work(
     endpoint = Endpoint(loaded, log, metrics, setup.new_id, max_rows=setup.limits.rows)
 
     def pages(front: Front) -> Application:
-        return make_pages(front, lambda: _not_ready(front, setup.log_problem(model)))
+        return make_pages(
+            front, lambda: _not_ready(front, setup.log_problem(model)), setup.contracts
+        )
 
     def started() -> None:
         if not told.yet:

@@ -33,7 +33,9 @@ __all__ = [
     "Front",
     "Headers",
     "Limits",
+    "MediaTypeError",
     "problem",
+    "status_of",
 ]
 
 Scope = MutableMapping[str, Any]
@@ -63,7 +65,9 @@ _MORE: Final = ((b"www-authenticate", b'Bearer realm="steelyard", error="insuffi
 _SHOWN: Final = 100
 CLIENT_GONE: Final = 499
 """What the counters show where nobody waits for the answer any more."""
-_ROUTES: Final = (_ROUTE, "/v2", "/health", "/metrics", "/openapi.json", "/docs")
+_ROUTES: Final = (
+    _ROUTE, "/v2", "/v1", "/invocations", "/ping", "/health", "/metrics", "/openapi.json", "/docs",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,7 @@ def problem(message: str) -> bytes:
     return msgspec.json.encode({"error": message})
 
 
-_FAILED: Final = problem("the server failed; its log says why")
+_FAILED: Final = "the server failed; its log says why"
 
 
 class Front:
@@ -305,9 +309,15 @@ def _refusal(error: Exception) -> tuple[int, bytes, Headers]:
     """Return status, body and headers of the response that an error is."""
     if isinstance(error, InputError) and not isinstance(error, RowLimitError):
         return 422, msgspec.json.encode({"errors": error.errors}), ()
+    status, message, headers = status_of(error)
+    return status, problem(message), headers
+
+
+def status_of(error: Exception) -> tuple[int, str, Headers]:
+    """Return status, message and headers of what is refused or fails in every contract alike."""
     for kind, (status, headers) in _STATUSES.items():
         if isinstance(error, kind):
-            return status, problem(str(error)), headers
+            return status, str(error), headers
     # The process's edge: one request may fail, the server goes on.
     if isinstance(error, SteelyardError):
         _log.error("A request could not be answered: %s", error)

@@ -1,14 +1,14 @@
 """What is not hot: health, metrics, OpenAPI, docs and the Open Inference Protocol, by Starlette."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from steelyard.errors import nearest
 from steelyard.serve.contracts.openapi import openapi_document
-from steelyard.serve.contracts.v2 import v2_routes
+from steelyard.serve.contracts.table import Contract, contracts_of
 from steelyard.serve.http.asgi import Application, Front
 from steelyard.serve.observe.exposition import exposition
 
@@ -19,16 +19,26 @@ if TYPE_CHECKING:
 
 __all__ = ["make_pages"]
 
-_PAGES = ("/docs", "/openapi.json", "/health/live", "/health/ready", "/metrics", "/v2")
+_PAGES = (
+    "/docs", "/openapi.json", "/health/live", "/health/ready", "/metrics", "/v2", "/v1/models",
+    "/invocations", "/ping",
+)  # fmt: skip
 
 
-def make_pages(front: Front, ready: Callable[[], str]) -> Application:
-    """Return the application; `ready` returns why the server is not ready, or nothing."""
+def make_pages(
+    front: Front, ready: Callable[[], str], contracts: Sequence[Contract] | None = None
+) -> Application:
+    """Return the application with all pages and the contracts, those by default where none is given.
+
+    `ready` returns why the server is not ready, or nothing.
+    """
     # A tenth of a second to import: paid by the first page, not before the first answer.
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
 
-    routes = [*_health_routes(front, ready), *_document_routes(front), *v2_routes(front, ready)]
+    contracts = contracts_of((), {}) if contracts is None else contracts
+    answered = [route for contract in contracts for route in contract.routes(front, ready)]
+    routes = [*answered, *_health_routes(front, ready), *_document_routes(front)]
     return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
 
 

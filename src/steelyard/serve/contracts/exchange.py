@@ -1,0 +1,119 @@
+"""A request and its response in any contract: errors become statuses in one place."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from steelyard.core.answers import class_keys
+from steelyard.core.validation import RowLimitError
+from steelyard.errors import UsageError, nearest
+from steelyard.serve.answer.answered import Answered
+from steelyard.serve.answer.version import LoadedVersion
+from steelyard.serve.http.asgi import CLIENT_GONE, ClientGoneError, Front, status_of
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+__all__ = [
+    "Handler",
+    "NotAcceptableError",
+    "Ready",
+    "Refusal",
+    "UnknownModelError",
+    "check_model",
+    "errors_member",
+    "json_response",
+    "prediction_document",
+    "route",
+]
+
+Ready = Callable[[], str]
+"""Returns why the server is not ready, or nothing."""
+Handler = Callable[["Request"], Awaitable["Response"]]
+Refusal = Callable[[Exception, int, str], Mapping[str, Any]]
+"""Makes the document of a refusal from the error, the status and the message."""
+
+
+class UnknownModelError(UsageError):
+    """A path names another model than the one that is served."""
+
+
+class NotAcceptableError(UsageError):
+    """A response is wanted in a type that there is none of."""
+
+
+_STATUSES: Final[dict[type[Exception], int]] = {UnknownModelError: 404, NotAcceptableError: 406}
+
+
+def route(path: str, handler: Handler, refusal: Refusal, method: str = "POST") -> "Route":
+    """Return a route whose handler may raise what the core raises: it is answered in words.
+
+    Input that does not fit is 400, an unknown model 404; the rest is as in every contract.
+    """
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    async def endpoint(request: "Request") -> "Response":
+        try:
+            return await handler(request)
+        except ClientGoneError:
+            return Response(status_code=CLIENT_GONE)  # for the counters; nobody reads it
+        except Exception as error:  # noqa: BLE001  # goes to the client, like any answer
+            status, message, headers = _status_of(error)
+            return json_response(refusal(error, status, message), status, headers)
+
+    return Route(path, endpoint, methods=[method])
+
+
+def _status_of(error: Exception) -> tuple[int, str, dict[str, str]]:
+    if isinstance(error, UsageError) and not isinstance(error, RowLimitError):
+        return _STATUSES.get(type(error), 400), str(error), {}
+    status, message, headers = status_of(error)
+    return status, message, {name.decode(): value.decode() for name, value in headers}
+
+
+def json_response(
+    document: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> "Response":
+    """Return a response whose numbers are written in their shortest exact form."""
+    from starlette.responses import Response
+
+    body = msgspec.json.encode(document)
+    return Response(body, status, dict(headers or {}), media_type="application/json")
+
+
+def check_model(front: Front, name: str) -> None:
+    """Raise UnknownModelError unless `name` is the model that is served."""
+    model = front.endpoint.model
+    if name != model:
+        raise UnknownModelError(f"no model {name[:100]!r} here. {nearest(name[:100], [model])}")
+
+
+def errors_member(error: Exception) -> dict[str, Any]:
+    """Return `{"errors": [{field, message, got}]}` of an error that names fields, else nothing."""
+    found = getattr(error, "errors", None)
+    return {"errors": found} if found else {}
+
+
+def prediction_document(loaded: LoadedVersion, answered: Answered) -> dict[str, Any]:
+    """Return an answer as the native route gives it."""
+    document: dict[str, Any] = {"prediction": answered.prediction}
+    classes = loaded.predictor.classes
+    if answered.probabilities is not None and classes is not None:
+        document["probabilities"] = dict(
+            zip(class_keys(classes), answered.probabilities, strict=True)
+        )
+    document |= {
+        "prediction_id": answered.prediction_id,
+        "model": loaded.predictor.model,
+        "version": loaded.served.version,
+        "source": answered.source,
+    }
+    if answered.reason:
+        document["reason"] = answered.reason
+    if answered.flags:
+        document["flags"] = list(answered.flags)
+    return document
