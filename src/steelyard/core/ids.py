@@ -5,12 +5,27 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate, islice
+from hashlib import blake2b
+from itertools import accumulate, count, islice
 from time import time_ns
+from typing import Final
 
 from steelyard.errors import UsageError
 
-__all__ = ["floor_of", "is_uuid7", "milliseconds_of", "number_of", "time_of", "uuid7"]
+__all__ = [
+    "CLOCK_TOLERANCE_MS",
+    "floor_of",
+    "is_uuid7",
+    "milliseconds_of",
+    "number_of",
+    "row_ids",
+    "time_of",
+    "uuid7",
+]
+
+CLOCK_TOLERANCE_MS: Final = 300_000
+"""How far the clock of a client that makes its own ids may be from the server's: a log is searched
+by the time in its ids."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SHAPE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -82,6 +97,19 @@ def uuid7() -> str:
     (True, 36, '7')
     """
     return _next_id()
+
+
+def row_ids(key: str) -> Iterator[str]:
+    """Give the ids of the rows of a request whose key is a UUIDv7: always the same for a key.
+
+    They carry the key's time. Rows of different keys do not meet: where they begin is a hash.
+
+    >>> list(islice(row_ids("01a20e21-9020-7e2a-b4b1-0230b800b3eb"), 2))
+    ['01a20e21-9020-7e2a-a94d-2585e7bb2a73', '01a20e21-9020-7e2a-a94d-2585e7bb2a74']
+    """
+    for number in count(int.from_bytes(blake2b(key.encode(), digest_size=8).digest())):
+        low = 1 << 63 | number % (1 << 62)
+        yield f"{key[:19]}{low >> 48:04x}-{low & (1 << 48) - 1:012x}"
 
 
 def is_uuid7(text: str) -> bool:

@@ -18,7 +18,7 @@ from steelyard.core.files import atomic_write, fsync_dir, locked, sweep_aside
 from steelyard.core.ids import EPOCH, milliseconds_of
 from steelyard.errors import StoreError
 from steelyard.predictions.parquet import count_rows, write_parquet
-from steelyard.predictions.record import earliest
+from steelyard.predictions.record import latest
 from steelyard.predictions.segment import NEW, Damage, start_of
 from steelyard.predictions.sources import DAY_MS, Found, Span, sorted_segment
 
@@ -174,7 +174,7 @@ def _write(folder: Path, plan: _Plan) -> Compaction:
 def _distinct(records: Iterable[Found]) -> Iterator[Found]:
     for _, group in groupby(records, key=lambda record: record[0]):
         same = list(group)
-        kept = earliest(record for _, _, record in same)
+        kept = latest(record for _, _, record in same)
         yield next(one for one in same if one[2] is kept)
 
 

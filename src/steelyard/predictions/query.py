@@ -11,7 +11,7 @@ from pathlib import Path
 
 from steelyard.core.ids import EPOCH, floor_of, number_of, time_of
 from steelyard.errors import UsageError
-from steelyard.predictions.record import Record, earliest
+from steelyard.predictions.record import Record, latest
 from steelyard.predictions.segment import Damage
 from steelyard.predictions.sources import OnDamage, Source, Span, just_after, list_sources
 
@@ -132,7 +132,7 @@ def _read_span(
             paths = [source.path for source in sources]
             records = _merged(sources, newest_first)
             for prediction_id, same in groupby(records, attrgetter("prediction_id")):
-                yield earliest(same)
+                yield latest(same)
                 if newest_first:
                     span = Span(span.low, prediction_id)
                 else:

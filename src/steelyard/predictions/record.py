@@ -26,7 +26,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     prediction_id: str
-    """UUIDv7, made by the server that answered."""
+    """UUIDv7, made by the server that answered, or by the client as the key of its request."""
     time: Annotated[datetime, msgspec.Meta(tz=True)]
     """When it answered: RFC 3339, UTC, microseconds."""
     model: str
@@ -58,12 +58,13 @@ decode_record = msgspec.json.Decoder(Record).decode
 decode_identity = msgspec.json.Decoder(Identity).decode
 
 
-def earliest(same: Iterable[Record]) -> Record:
-    """Return the one of the records with one id that counts: the earliest answer.
+def latest(same: Iterable[Record]) -> Record:
+    """Return the one of the records with one id that counts: the latest answer.
 
-    The choice depends on nothing but the records, so that compaction does not change it.
+    A client asks again, under the same id, only while it has no answer; so the last is the one that
+    it has. The choice depends on nothing but the records, so that compaction does not change it.
     """
     first, *others = same
     if not others:
         return first
-    return min((first, *others), key=lambda record: (record.time, msgspec.json.encode(record)))
+    return max((first, *others), key=lambda record: (record.time, msgspec.json.encode(record)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from steelyard.core.ids import EPOCH, floor_of, is_uuid7, milliseconds_of
+from steelyard.core.ids import CLOCK_TOLERANCE_MS, EPOCH, floor_of, is_uuid7, milliseconds_of
 from steelyard.predictions.parquet import first_and_last, read_parquet
 from steelyard.predictions.record import Record, decode_identity, decode_record
 from steelyard.predictions.segment import Damage, read_segment, start_of
@@ -17,9 +17,10 @@ __all__ = ["Source", "Span", "list_sources", "sorted_segment"]
 
 _HOUR_MS = 3_600_000
 DAY_MS = 24 * _HOUR_MS
-# How much older an id may be than the segment that its record went to: an answer is logged
-# within a minute of getting its id. How much a file server's clock may lag behind the writer's.
-_LATENESS_MS = 60_000
+# How much older an id may be than the segment that its record went to: an answer is logged within
+# a minute of getting its id, and a client that makes ids has its own clock. How much a file
+# server's clock may lag behind the writer's.
+_LATENESS_MS = CLOCK_TOLERANCE_MS + 60_000
 _SKEW_MS = 600_000
 _FIRST, _LAST = "", "g"
 

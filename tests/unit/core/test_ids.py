@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import islice, pairwise
 from uuid import RFC_4122, UUID
 
 import pytest
@@ -145,3 +145,12 @@ def test_near_misses_are_no_ids(text: str) -> None:
 def test_a_time_beyond_the_calendar_is_refused() -> None:
     with pytest.raises(UsageError, match="year 9999"):
         ids.time_of("ffffffff-ffff-7fff-bfff-ffffffffffff")
+
+
+def test_rows_of_a_key_have_valid_ids_and_those_of_other_keys_do_not_meet() -> None:
+    keys = [ids.uuid7() for _ in range(20)]
+    made = [one for key in keys for one in islice(ids.row_ids(key), 1000)]
+    assert len(set(made)) == len(made)
+    assert all(ids.is_uuid7(one) for one in made)
+    assert [one[:19] for one in made[:1000]] == [keys[0][:19]] * 1000
+    assert list(islice(ids.row_ids(keys[0]), 1000)) == made[:1000]

@@ -77,20 +77,21 @@ def test_segments_become_sorted_parquet_by_day(tmp_path: Path, make_payload) -> 
     assert list(read(tmp_path)) == before
 
 
-def test_of_two_answers_with_one_id_the_earlier_counts_wherever_they_lie(
+def test_of_two_answers_with_one_id_the_later_counts_wherever_they_lie(
     tmp_path: Path, make_payload
 ) -> None:
+    """A client that lost an answer asks again under the same id, perhaps another worker."""
     one, moment = _id(START), time_of(_id(START))
     late = make_payload(one, time=moment + timedelta(seconds=3), prediction="late")
     early = make_payload(one, time=moment, prediction="early")
     _segment(tmp_path, _id(START), [late])
     _segment(tmp_path, _id(START, 1), [early])
-    assert [record.prediction for record in read(tmp_path)] == ["early"]
+    assert [record.prediction for record in read(tmp_path)] == ["late"]
     compact(tmp_path)
-    _segment(tmp_path, _id(START, 2), [late])
-    assert [record.prediction for record in read(tmp_path)] == ["early"]
+    _segment(tmp_path, _id(START, 2), [early])
+    assert [record.prediction for record in read(tmp_path)] == ["late"]
     compact(tmp_path)
-    assert [record.prediction for record in read(tmp_path)] == ["early"]
+    assert [record.prediction for record in read(tmp_path)] == ["late"]
 
 
 def test_a_second_compaction_finds_nothing_to_do(tmp_path: Path, make_payload) -> None:

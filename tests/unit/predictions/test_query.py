@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from steelyard.core.ids import EPOCH, floor_of
+from steelyard.core.ids import CLOCK_TOLERANCE_MS, EPOCH, floor_of
 from steelyard.errors import UsageError
 from steelyard.predictions import (
     Damage,
@@ -79,7 +79,7 @@ def test_the_order_is_that_of_ids_and_doubles_count_once(
     for number in range(data.draw(st.integers(1, 5))):
         started = START + data.draw(st.integers(0, 3 * HOUR))
         rest_of_hour = HOUR - started % HOUR
-        times = data.draw(st.lists(st.integers(-50_000, rest_of_hour - 1), max_size=6))
+        times = data.draw(st.lists(st.integers(-350_000, rest_of_hour - 1), max_size=6))
         ids = [_id(started + one) for one in times]
         written |= set(ids)
         frames = b"".join(framed(make_payload(one)) for one in ids)
@@ -338,3 +338,12 @@ def test_any_text_is_a_time_or_a_clear_refusal(text: str) -> None:
     else:
         return
     assert refusal.fix
+
+
+def test_ids_of_a_clients_clock_are_found_by_their_time(tmp_path: Path, put) -> None:
+    early, late = _id(START - CLOCK_TOLERANCE_MS), _id(START + CLOCK_TOLERANCE_MS, 1)
+    put(START, [early, late])
+    for one in (early, late):
+        moment = time_of(one)
+        until = moment + timedelta(milliseconds=1)
+        assert _ids(tmp_path, since=moment, until=until) == [one]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from steelyard.bundle.predictor import Answer
+from steelyard.core.ids import row_ids
 from steelyard.core.json_text import check_row_count
 from steelyard.core.ports import LogWriter
 from steelyard.core.validation import BODY
@@ -33,6 +34,7 @@ class Asked:
     """A row that was asked about, checked: its values, and when (ns).
 
     `body` is its JSON, to be answered in JSON; None where another contract brought the row.
+    `prediction_id` is the client's own, where it gave one.
     """
 
     loaded: LoadedVersion
@@ -40,6 +42,7 @@ class Asked:
     body: bytes | None
     started: int
     decoded: int
+    prediction_id: str = ""
 
 
 class _Clock:
@@ -82,8 +85,10 @@ class Endpoint:
         self._new_id = new_id
         self._clock = _Clock()
 
-    def ask(self, body: bytes) -> Asked | Steps[bytes]:
+    def ask(self, body: bytes, key: str = "") -> Asked | Steps[bytes]:
         """Read a request: one row, to be answered by `answer`, or `{"rows": [...]}` in steps.
+
+        A `key` is the id of the one row's prediction; ids of several rows are made from it.
 
         The steps return the answer. Raises, here or in the steps, InputError with every bad field,
         and LogFullError where the log cannot take the record and its policy is to refuse.
@@ -93,11 +98,11 @@ class Endpoint:
         try:
             found = loaded.decoder.decode(body, max_rows=self.max_rows)
             if isinstance(found, list):
-                return self._encoded(loaded, _all_good(found), started)
+                return self._encoded(loaded, _all_good(found), started, key)
         except InputError as error:
             self._metrics.refused(error, loaded.names)
             raise
-        return Asked(loaded, found, body, started, time.perf_counter_ns())
+        return Asked(loaded, found, body, started, time.perf_counter_ns(), key)
 
     def ask_row(self, loaded: LoadedVersion, row: Mapping[str, Any]) -> Asked:
         """Check the one row that another contract brought, to be answered by `answer`.
@@ -133,7 +138,7 @@ class Endpoint:
                 self._metrics.refused(error, loaded.names)
                 outcomes.append(error)
                 continue
-            prediction_id = self._new_id()
+            prediction_id = one.prediction_id or self._new_id()
             if one.body is None:
                 outcomes.append(Answered(*answer, prediction_id))
             else:
@@ -175,14 +180,14 @@ class Endpoint:
         return [Answered(*answer, i) for answer, i in zip(answers, ids, strict=True)]
 
     def _encoded(
-        self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], started: int
+        self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], started: int, key: str
     ) -> Steps[bytes]:
-        _, texts, ids = yield from self._answered(loaded, rows, started)
+        _, texts, ids = yield from self._answered(loaded, rows, started, key)
         answers = [loaded.answer(t, i) for t, i in zip(texts, ids, strict=True)]
         return b'{"predictions":[' + b",".join(answers) + b"]}"
 
     def _answered(
-        self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], started: int
+        self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], started: int, key: str = ""
     ) -> Steps[tuple[list[Answer], list[tuple[str, str]], list[str]]]:
         """Predict checked rows, all of them before the first is logged; then log them."""
         answers: list[Answer] = []
@@ -192,12 +197,13 @@ class Endpoint:
             texts += self._texts(loaded, answers, start)
             yield
         ids: list[str] = []
+        new_id = row_ids(key).__next__ if key else self._new_id
         logged = 0
         spent = (time.perf_counter_ns() - started) // _MICROSECOND
         for start in range(0, len(rows), AT_ONCE):
             at, records = self._clock.now(), []
             for i in range(start, min(start + AT_ONCE, len(rows))):
-                ids.append(self._new_id())
+                ids.append(new_id())
                 row = loaded.logged_row(rows[i], None)
                 records.append(loaded.record(texts[i], ids[i], at, spent, row))
             self._log.append_many(records)

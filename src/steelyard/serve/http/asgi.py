@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter_ns
 from typing import Any, Final, TypeVar
 
@@ -14,6 +15,7 @@ from steelyard.errors import InputError, LogFullError, SteelyardError, nearest
 from steelyard.serve.answer.answered import Answered
 from steelyard.serve.answer.batches import Batches
 from steelyard.serve.answer.endpoint import Asked, Endpoint, Steps, in_rows
+from steelyard.serve.answer.idempotency import KeptAnswers, request_key
 from steelyard.serve.answer.version import LoadedVersion
 from steelyard.serve.observe.metrics import Metrics
 from steelyard.serve.secure.access import (
@@ -141,6 +143,7 @@ class Front:
         self.draining = False
         self.route = _PREFIX + endpoint.model
         self.batches = Batches(endpoint, connections)
+        self.kept = KeptAnswers()
         self._make_pages = pages
         self._pages: Application | None = None
         self._turn = asyncio.Lock()
@@ -168,13 +171,11 @@ class Front:
             body = _whole_body(message, self.limits.body_bytes)
             if body is None:
                 body = await self._gathered(scope, message, receive)
-            asked = self.endpoint.ask(body)
-            if isinstance(asked, Asked):
-                outcome = await self.batches.answer(asked)
+            key = request_key(scope["headers"])
+            if key:
+                outcome = await self.kept.once(key, body, partial(self._answer, body, key))
             else:
-                begun = perf_counter_ns()
-                outcome = await self.in_turn(asked)
-                self.metrics.requested(_ROUTE, perf_counter_ns() - begun)
+                outcome = await self._answer(body, "")
         except ClientGoneError:
             self.metrics.responded(_ROUTE, CLIENT_GONE)
             return
@@ -183,6 +184,16 @@ class Front:
         status, answer, headers = self.response(outcome)
         await send(_start(status, len(answer), headers))
         await send({"type": "http.response.body", "body": answer})
+
+    async def _answer(self, body: bytes, key: str) -> bytes:
+        asked = self.endpoint.ask(body, key)
+        if isinstance(asked, Asked):
+            one: bytes = await self.batches.answer(asked)
+            return one
+        begun = perf_counter_ns()
+        answer = await self.in_turn(asked)
+        self.metrics.requested(_ROUTE, perf_counter_ns() - begun)
+        return answer
 
     def response(self, outcome: bytes | Exception) -> tuple[int, bytes, Headers]:
         """Return the status, body and further headers of a prediction's response, and count it."""

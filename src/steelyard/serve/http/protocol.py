@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
+from steelyard.serve.answer import idempotency
 from steelyard.serve.answer.endpoint import Asked
 from steelyard.serve.http.asgi import Front, Headers
 from steelyard.serve.secure.access import KEY_HEADERS
@@ -30,7 +31,9 @@ _JSON: Final = b"application/json"
 _OK: Final = 200
 _CLOSE: Final = ((b"connection", b"close"),)
 _LAST_LINES: Final = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
-_UNPLAIN: Final = frozenset([b"transfer-encoding", b"content-encoding", b"upgrade"])
+_UNPLAIN: Final = frozenset(
+    [b"transfer-encoding", b"content-encoding", b"upgrade", idempotency.HEADER]
+)
 _TOLD: Final = _UNPLAIN | KEY_HEADERS
 
 
