@@ -5,7 +5,7 @@ batch; only a row that these find odd is looked at field by field.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -55,7 +55,18 @@ class _Limits:
             return None
         if self.low is None or self.high is None:  # training had nothing but nulls
             return "range"
+        # As the packed row holds it, so that a row is judged as its batch is.
         return None if self.low <= float(to_wire(self.field, value)) <= self.high else "range"
+
+    def passes(self) -> Callable[[Any], bool]:
+        """Return a quick test that no value passes which breaks a rule."""
+        if self.seen is not None:
+            return (self.seen if "null" in self.flags else self.seen | {None}).__contains__
+        if self.field.temporal and self.low is not None and self.high is not None:
+            first, last = from_wire(self.field, self.low), from_wire(self.field, self.high)
+            null = "null" not in self.flags
+            return lambda value: null if value is None else first <= value <= last
+        return lambda value: self.broken(value) is None
 
 
 class Guard:
@@ -72,9 +83,11 @@ class Guard:
             if field.name in rules
         ]
         self._batch = _Batch(packing, {one.field.name: one for one in self._limits})
-        alone = [one for one in self._limits if one.field.name not in self._batch.covered]
-        self._sets = [(one.place, _allowed(one)) for one in alone if one.seen is not None]
-        self._others = [(one.place, one.broken) for one in alone if one.seen is None]
+        self._alone = [
+            (one.place, one.passes())
+            for one in self._limits
+            if one.field.name not in self._batch.covered
+        ]
         empty = document.get("empty")
         self._most_nulls: int | None = None if empty is None else empty["nulls"]
         self._empty = Flag(
@@ -95,16 +108,16 @@ class Guard:
         stands for a row that is refused, and names each field that a guard refused.
         """
         odd = self._batch.odd(feeds)
-        for place, allowed in self._sets:
-            odd |= {n for n, row in enumerate(rows) if row[place] not in allowed}
-        for place, broken in self._others:
-            odd |= {n for n, row in enumerate(rows) if broken(row[place])}
+        for place, passes in self._alone:
+            odd += [n for n, row in enumerate(rows) if not passes(row[place])]
         if self._most_nulls is not None:
             most = self._most_nulls
-            odd |= {n for n, row in enumerate(rows) if row.count(None) > most}
+            odd += [n for n, row in enumerate(rows) if row.count(None) > most]
         if not odd:
             return None
-        found = [self._checked(row) if n in odd else () for n, row in enumerate(rows)]
+        found: list[Checked] = [()] * len(rows)
+        for n in odd:
+            found[n] = self._checked(rows[n])
         return found if any(found) else None
 
     def check_answers(
@@ -189,22 +202,19 @@ class _Batch:
         if unseen is None:
             self._nan[j] = -np.inf
 
-    def odd(self, feeds: Mapping[str, npt.NDArray[Any]]) -> set[int]:
+    def odd(self, feeds: Mapping[str, npt.NDArray[Any]]) -> list[int]:
         """Return the places of rows that may break a rule."""
         if not self.covered:
-            return set()
+            return []
         numbers = feeds["numbers"]
         if self._nans:
             numbers = np.fmax(numbers, self._nan)
-        # A search of bytes is several times quicker than a reduction of so few values.
         below, above = np.less(numbers, self._low), np.greater(numbers, self._high)
+        # A search of bytes is several times quicker than a reduction of so few values.
         if _ODD not in below.tobytes() and _ODD not in above.tobytes():
-            return set()
-        return set(np.flatnonzero((below | above).any(axis=1)).tolist())
-
-
-def _allowed(one: _Limits) -> frozenset[Any]:
-    return (one.seen or frozenset()) | (frozenset() if "null" in one.flags else {None})
+            return []
+        found: list[int] = np.flatnonzero((below | above).any(axis=1)).tolist()
+        return found
 
 
 def _limits(
