@@ -17,7 +17,7 @@ hypothesis.settings.load_profile("steelyard")
 @pytest.fixture(autouse=True, scope="session")
 def no_outside_configuration() -> None:
     """A developer's own tracking server or store must neither decide a test nor be written to."""
-    for name in [n for n in os.environ if n.startswith(("STEELYARD_", "MLFLOW_", "AWS_"))]:
+    for name in [n for n in os.environ if n.startswith(("STEELYARD_", "MLFLOW_", "AWS_", "OTEL_"))]:
         del os.environ[name]
 
 

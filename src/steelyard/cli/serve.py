@@ -26,19 +26,30 @@ def serve(
         Literal["auto", "required", "off"],
         typer.Option(help="Ask for an API key: once one was made, always, or never."),
     ] = "auto",
+    log_format: Annotated[
+        Literal["auto", "text", "json"],
+        typer.Option(
+            envvar="STEELYARD_LOG_FORMAT",
+            help="How events are told on stderr: text at a terminal, else JSON, if auto.",
+        ),
+    ] = "auto",
+    access_log: Annotated[
+        bool, typer.Option("--access-log", help="Tell every request; costs a third of the speed.")
+    ] = False,
 ) -> None:
     """Serve a proven version; follow its alias as it moves; drain on SIGTERM."""
     from steelyard.flow.securing import secured
-    from steelyard.flow.serving import serve_reference
+    from steelyard.flow.serving import Options, serve_reference
 
     config = Config.load()
-    serve_reference(
-        ref,
-        config,
+    options = Options(
         host=host,
         port=port,
         workers=workers,
         durability=durability,
         on_full=on_full,
         security=secured(config, auth=auth),
+        log_form=None if log_format == "auto" else log_format,
+        access_log=access_log,
     )
+    serve_reference(ref, config, options)

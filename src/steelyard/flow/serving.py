@@ -1,5 +1,6 @@
 """The story of serving: a proven version, a log, a server; and a server for a candidate's gates."""
 
+import logging
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final, Literal
 
@@ -22,11 +24,14 @@ from steelyard.flow.stores import open_ledger
 from steelyard.predictions.writer import PredictionWriter
 from steelyard.serve.answer.endpoint import Endpoint
 from steelyard.serve.answer.version import Follow, Served
+from steelyard.serve.observe import logs
 from steelyard.serve.secure.security import Security
 from steelyard.serve.server import Setup
 from steelyard.serve.workers import serve
 
-__all__ = ["serve_candidate", "serve_reference", "started"]
+__all__ = ["Options", "serve_candidate", "serve_reference", "started"]
+
+_log = logging.getLogger(__name__)
 
 Durability = Literal["group", "power"]
 OnFull = Literal["refuse", "answer"]
@@ -54,25 +59,35 @@ def _follow(reference: Reference, config: Config) -> Follow:
     return follow
 
 
-def serve_reference(
-    ref: str,
-    config: Config,
-    *,
-    host: str,
-    port: int,
-    workers: int = 1,
-    durability: Durability = "group",
-    on_full: OnFull = "refuse",
-    security: Security | None = None,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a version is served, with the defaults of the command line.
+
+    `log_form` None means text where a person reads what the server says, and JSON otherwise.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+    durability: Durability = "group"
+    on_full: OnFull = "refuse"
+    security: Security = field(default_factory=Security)
+    log_form: logs.Form | None = None
+    access_log: bool = False
+
+
+def serve_reference(ref: str, config: Config, options: Options) -> None:
     """Serve what a reference names until SIGTERM, following its alias as it moves.
 
     Raises RefusedError where the version has no passed verdict bound to its bundle.
     """
-    security = security or Security()
+    durability, on_full = options.durability, options.on_full
     reference = Reference.parse(ref)
     follow = _follow(reference, config)
-    follow()  # a mistake is told before anything listens
+    found = follow()  # a mistake is told before anything listens
+    form = options.log_form or logs.by_terminal()
+    logs.set_up(form)
+    _tell_start(reference.model, found, options.workers)
 
     def open_log(model: str) -> PredictionWriter:
         folder = config.predictions / model
@@ -85,17 +100,25 @@ def serve_reference(
         return _log_problem(config.predictions / model) if on_full == "refuse" else ""
 
     with tempfile.TemporaryDirectory(prefix="steelyard-") as shared:
-        counters = Path(shared) if workers > 1 else None
+        counters = Path(shared) if options.workers > 1 else None
         setup = Setup(
             follow,
             open_log,
             uuid7,
             log_problem,
             shared=counters,
-            workers=workers,
-            security=security,
+            workers=options.workers,
+            security=options.security,
+            access_log=options.access_log,
         )
-        serve(setup, host, port, _announce)
+        serve(setup, options.host, options.port, _announce if form == "text" else _announce_event)
+
+
+def _tell_start(model: str, served: Served, workers: int) -> None:
+    logs.describe(lambda: {"model": model, "version": served.version})
+    by = f"{workers} workers" if workers > 1 else "1 worker"
+    fields = {"event": "start", "bundle": served.bundle, "workers": workers, "pid": os.getpid()}
+    _log.info("%s@%d starts with %s.", model, served.version, by, extra=fields)
 
 
 def _opened(log: PredictionWriter) -> PredictionWriter:
@@ -121,6 +144,13 @@ def _announce(endpoint: Endpoint, url: str) -> None:
     version = f"{endpoint.model}@{served.version}" if served.version else endpoint.model
     sys.stdout.write(f"{version} answers at {url}/predict/{endpoint.model}\n")
     sys.stdout.write(f"try it at {url}/docs   bundle {served.bundle[:12]}\n")
+    sys.stdout.flush()
+
+
+def _announce_event(endpoint: Endpoint, url: str) -> None:
+    served = endpoint.loaded.served
+    message = f"{endpoint.model}@{served.version} answers at {url}/predict/{endpoint.model}"
+    sys.stdout.write(logs.line("ready", message, bundle=served.bundle, url=url) + "\n")
     sys.stdout.flush()
 
 

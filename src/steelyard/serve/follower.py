@@ -58,7 +58,7 @@ class Follower(threading.Thread):
             wanted = self._follow()
         except (SteelyardError, OSError) as error:
             # A store that is away is no reason to stop answering, but it has to show.
-            self._fall_behind(f"cannot see which version is wanted: {error}")
+            self._fall_behind("behind", f"cannot see which version is wanted: {error}")
             return
         if wanted == self._endpoint.loaded.served:
             self._endpoint.behind = ""
@@ -78,15 +78,26 @@ class Follower(threading.Thread):
             self._refused, self._refused_at = wanted, time.monotonic()
             self._metrics.count("swaps_refused")
             reason = str(error) or type(error).__name__
-            self._fall_behind(f"version {wanted.version} was refused: {reason}")
+            self._fall_behind("swap_refused", f"version {wanted.version} was refused: {reason}")
             return
         self._metrics.serving(wanted.version, wanted.bundle, loaded.outputs)
         self._endpoint.loaded = loaded
         self._endpoint.behind = ""
-        _log.warning("%s now answers with version %d.", self._endpoint.model, wanted.version)
+        _log.warning(
+            "%s now answers with version %d.",
+            self._endpoint.model,
+            wanted.version,
+            extra={"event": "swap", "bundle": wanted.bundle},
+        )
 
-    def _fall_behind(self, why: str) -> None:
+    def _fall_behind(self, event: str, why: str) -> None:
         served = self._endpoint.loaded.served
         if why != self._endpoint.behind:
             self._endpoint.behind = why
-            _log.error("%s goes on with version %d: %s", self._endpoint.model, served.version, why)
+            _log.error(
+                "%s goes on with version %d: %s",
+                self._endpoint.model,
+                served.version,
+                why,
+                extra={"event": event},
+            )

@@ -1,6 +1,7 @@
 """One worker: the front on a socket, following the wanted version, draining on SIGTERM."""
 
 import gc
+import logging
 import os
 import signal
 import socket
@@ -20,10 +21,14 @@ from steelyard.serve.follower import Follower
 from steelyard.serve.http.asgi import Application, Front, Limits
 from steelyard.serve.http.pages import make_pages
 from steelyard.serve.http.protocol import Protocol
+from steelyard.serve.observe import logs
 from steelyard.serve.observe.metrics import CountedLog, Metrics
+from steelyard.serve.observe.requests import AccessLog
 from steelyard.serve.secure.security import Security
 
 __all__ = ["Setup", "bind", "work"]
+
+_log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 2048
 _DRAIN_SECONDS: Final = 25
@@ -50,6 +55,7 @@ class Setup:
     limits: Limits = field(default_factory=Limits)
     with_parent: bool = False
     security: Security = field(default_factory=Security)
+    access_log: bool = False
     contracts: tuple[Contract, ...] = field(default_factory=lambda: contracts_of((), {}))
 
 
@@ -86,6 +92,8 @@ class _Server(uvicorn.Server):
         self._started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self._front.draining:
+            _log.info("Stopping: what is under way is answered first.", extra={"event": "drain"})
         self._front.draining = True
         super().handle_exit(sig, frame)
 
@@ -119,6 +127,10 @@ def work(
     metrics.serving(loaded.served.version, loaded.served.bundle, loaded.outputs)
     endpoint = Endpoint(loaded, log, metrics, setup.new_id, max_rows=setup.limits.rows)
 
+    logs.describe(
+        lambda: {"model": model, "version": endpoint.loaded.served.version, "worker": place}
+    )
+
     def pages(front: Front) -> Application:
         return make_pages(
             front, lambda: _not_ready(front, setup.log_problem(model)), setup.contracts
@@ -146,6 +158,8 @@ def work(
             lambda: len(server.server_state.connections),
             access,
         )
+        if setup.access_log:
+            front.told = AccessLog(front)
         server = _Server(_config(front), front, started)
         listening.listen(_BACKLOG)
         follower.start()
@@ -157,6 +171,7 @@ def work(
         follower.stop()
         metrics.publish()
         log.close()
+        _log.info("Stopped.", extra={"event": "stop"})
 
 
 def _not_ready(front: Front, log_problem: str) -> str:
@@ -165,6 +180,7 @@ def _not_ready(front: Front, log_problem: str) -> str:
 
 def _config(front: Front) -> uvicorn.Config:
     settings: dict[str, Any] = {
+        "log_config": None,
         "log_level": "warning",
         "access_log": False,
         "lifespan": "off",

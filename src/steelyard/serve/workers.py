@@ -85,7 +85,8 @@ class _Workers:
     def _replace(self, place: int, pid: int, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        _log.error("Worker %d (%d) died: %s.", place, pid, how)
+        fields = {"event": "worker_death", "worker": place, "pid": pid}
+        _log.error("Worker %d (%d) died: %s.", place, pid, how, extra=fields)
         if self._setup.shared is not None:
             bury(self._setup.shared, pid)
         steady = time.monotonic() - self._born.pop(pid) >= _STEADY_SECONDS
@@ -117,7 +118,8 @@ class _Workers:
             announce = self._announce if place == 0 else lambda endpoint: None
             work(self._setup, bind(self._host, self._port), announce, place)
         except BaseException as error:  # noqa: BLE001  # the child's edge
-            _log.error("Worker %d ends: %s", place, str(error) or type(error).__name__)
+            reason = str(error) or type(error).__name__
+            _log.error("Worker %d ends: %s", place, reason, extra={"event": "worker_end"})
             code = 1
         sys.stdout.flush()
         os._exit(code)

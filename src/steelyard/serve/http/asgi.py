@@ -141,6 +141,8 @@ class Front:
         self.limits = limits
         self.access = access or Access(None)
         self.draining = False
+        self.told: Application | None = None
+        """What stands before this one where every request is told of; it closes the short way."""
         self.route = _PREFIX + endpoint.model
         self.batches = Batches(endpoint, connections)
         self.kept = KeptAnswers()

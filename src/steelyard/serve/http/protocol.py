@@ -54,6 +54,8 @@ class Protocol(HttpToolsProtocol):
         self._access = front.access
         self._route = front.route.encode()
         self._limit = min(_BODY_BYTES, front.limits.body_bytes)
+        if front.told is not None:
+            self.app, self._limit = front.told, -1
         self._short = False
         """Whether the request that is being read is answered here."""
         self._body = b""
