@@ -96,10 +96,6 @@ class Packer:
     def _get_few(self, row: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(row[i] for i in self._numbers)
 
-    def pack_one(self, row: Sequence[Any]) -> dict[str, npt.NDArray[Any]]:
-        """Return the inputs [1, ...] of one row of validated values in field order."""
-        return self.pack_many((row,))
-
     def pack_many(self, rows: Sequence[Sequence[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Return the inputs [N, ...] of N rows of validated values in field order."""
         feeds: dict[str, npt.NDArray[Any]] = {}

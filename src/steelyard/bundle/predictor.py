@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from steelyard.bundle.format import read_verified
-from steelyard.bundle.guards import Guard
+from steelyard.bundle.guards import Checked, Guard
 from steelyard.bundle.packing import Packer, Packing
 from steelyard.core.answers import Flag
 from steelyard.core.fields import FieldSpec, fields_from_json_schema
@@ -23,6 +23,7 @@ __all__ = ["Answer", "Canonical", "Guarded", "Predictor", "close_to"]
 _CHUNK: Final = 16_384
 _TOLERANCE: Final = 1e-5
 _MARGIN: Final = 1e-6
+_SCORES: Final = ["scores"]
 _NO_BASELINE: Final = b'{"features":{},"outputs":{}}'
 """While a bundle is compiled: its baseline tells what its graph answers."""
 
@@ -106,6 +107,9 @@ class Predictor:
         guards = json.loads(files.get("guards.json", b"{}"))
         self.guard = Guard(guards, self.fields, packing)
         self._session = _session(files["packed.onnx"])
+        # There are none yet while the bundle is made: they are answered by this very object.
+        golden = files.get("golden.jsonl", b"")
+        self._golden = [json.loads(line) for line in golden.split(b"\n") if line]
 
     @classmethod
     def load(cls, folder: Path, *, expected: str | None = None) -> "Predictor":
@@ -116,20 +120,22 @@ class Predictor:
         """
         files, bundle = read_verified(folder, expected)
         predictor = cls(files, bundle)
-        for problem in predictor.golden_problems(files["golden.jsonl"]):
+        for problem in predictor.golden_problems():
             raise IntegrityError(
                 f"golden.jsonl in {folder}: {problem}.",
                 fix="This machine's onnxruntime answers differently; use the locked version.",
             )
         return predictor
 
-    def golden_problems(self, golden_lines: bytes) -> list[str]:
+    def golden_rows(self) -> list[tuple[Any, ...]]:
+        """Return the rows, as checked values, whose answers were recorded when it was sealed."""
+        return [self.decoder.check_one(record["row"]) for record in self._golden]
+
+    def golden_problems(self) -> list[str]:
         """Answer the golden rows; return what differs from the recorded answers."""
-        golden = [json.loads(line) for line in golden_lines.split(b"\n") if line]
-        rows = [self.decoder.check_one(record["row"]) for record in golden]
-        problems = []
+        problems = [] if self._golden else ["it holds no row"]
         for i, (record, (prediction, scores)) in enumerate(
-            zip(golden, self.predict_many(rows), strict=True)
+            zip(self._golden, self.predict_many(self.golden_rows()), strict=True)
         ):
             expected = record["probabilities"] if scores else [record["prediction"]]
             got = scores if scores else [cast(float, prediction)]
@@ -150,15 +156,16 @@ class Predictor:
         """Return the packed form of N rows, for `run` and for `guard`."""
         return self._packer.pack_many(rows)
 
-    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> list[Answer]:
-        """Answer N packed rows: prediction, class probabilities."""
-        scores = self._session.run(None, feeds)[0]
+    def run(
+        self, feeds: Mapping[str, npt.NDArray[Any]], options: onnxruntime.RunOptions | None = None
+    ) -> list[Answer]:
+        """Answer N packed rows; `options` may stop the call from another thread."""
+        scores = self._session.run(_SCORES, feeds, options)[0]
         return [self._outputs.one(line) for line in scores.tolist()]
 
     def predict_one(self, row: Sequence[Any]) -> Answer:
         """Answer one row of validated values in field order: prediction, class probabilities."""
-        scores = self._session.run(None, self._packer.pack_one(row))[0]
-        return self._outputs.one(scores[0].tolist())
+        return self.predict_many((row,))[0]
 
     def predict_many(self, rows: Sequence[Sequence[Any]]) -> list[Answer]:
         """Answer N rows; each answer has the bits that `predict_one` gives for its row."""
@@ -167,19 +174,25 @@ class Predictor:
             answers += self.run(self.pack(rows[start : start + _CHUNK]))
         return answers
 
+    def answer_some(
+        self, rows: Sequence[Sequence[Any]], options: onnxruntime.RunOptions | None = None
+    ) -> tuple[list[Answer], list[Checked] | None]:
+        """Answer rows of one call; return beside it what the guards say of each, if anything."""
+        feeds = self.pack(rows)
+        before = self.guard.check(rows, feeds)
+        answers = self.run(feeds, options)
+        after = self.guard.check_answers(answers)
+        if before is None or after is None:
+            return answers, before or after
+        return answers, [_both(*pair) for pair in zip(before, after, strict=True)]
+
     def answer_many(self, rows: Sequence[Sequence[Any]]) -> list[Guarded | InputError]:
         """Answer N rows with their flags; an InputError stands for a row that a guard refuses."""
         found: list[Guarded | InputError] = []
         for start in range(0, len(rows), _CHUNK):
-            part = rows[start : start + _CHUNK]
-            feeds = self.pack(part)
-            answers = self.run(feeds)
-            before = self.guard.check(part, feeds) or [()] * len(part)
-            after = self.guard.check_answers(answers) or [()] * len(part)
-            for answer, *checked in zip(answers, before, after, strict=True):
-                refused = [one for one in checked if isinstance(one, InputError)]
-                flags = tuple(flag for one in checked if isinstance(one, tuple) for flag in one)
-                found.append(refused[0] if refused else (answer, flags))
+            answers, checked = self.answer_some(rows[start : start + _CHUNK])
+            for answer, one in zip(answers, checked or [()] * len(answers), strict=True):
+                found.append(one if isinstance(one, InputError) else (answer, one))
         return found
 
     def predict_columns(self, columns: Columns) -> Scores:
@@ -188,8 +201,14 @@ class Predictor:
         parts = [np.empty((0, len(self.classes) if self.classes else 1))]
         for start in range(0, rows, _CHUNK):
             chunk = {name: column[start : start + _CHUNK] for name, column in columns.items()}
-            parts.append(self._session.run(None, self._packer.pack_columns(chunk))[0])
+            parts.append(self._session.run(_SCORES, self._packer.pack_columns(chunk))[0])
         return self._outputs.many(np.concatenate(parts))
+
+
+def _both(before: Checked, after: Checked) -> Checked:
+    if isinstance(before, InputError):
+        return before
+    return after if isinstance(after, InputError) else before + after
 
 
 class Canonical:

@@ -15,10 +15,11 @@ import uvicorn
 
 from steelyard.errors import UsageError
 from steelyard.serve.answer.endpoint import Endpoint
+from steelyard.serve.answer.limits import Limits
 from steelyard.serve.answer.version import Follow, load
 from steelyard.serve.contracts.table import Contract, contracts_of
 from steelyard.serve.follower import Follower
-from steelyard.serve.http.asgi import Application, Front, Limits
+from steelyard.serve.http.asgi import Application, Front
 from steelyard.serve.http.pages import make_pages
 from steelyard.serve.http.protocol import Protocol
 from steelyard.serve.observe import logs
@@ -125,7 +126,7 @@ def work(
     log = setup.open_log(model)
     metrics = Metrics(model, log, setup.shared, place=place)
     metrics.serving(loaded.served.version, loaded.served.bundle, loaded.outputs)
-    endpoint = Endpoint(loaded, log, metrics, setup.new_id, max_rows=setup.limits.rows)
+    endpoint = Endpoint(loaded, log, metrics, setup.new_id, setup.limits)
 
     logs.describe(
         lambda: {"model": model, "version": endpoint.loaded.served.version, "worker": place}
@@ -147,16 +148,11 @@ def work(
 
     access = setup.security.access
     access.follow()
-    also = (metrics.publish, end_with_parent, access.follow)
+    also = (metrics.publish, endpoint.calls.watch, end_with_parent, access.follow)
     follower = Follower(endpoint, setup.follow, metrics, also=also)
     try:
         front = Front(
-            endpoint,
-            metrics,
-            pages,
-            setup.limits,
-            lambda: len(server.server_state.connections),
-            access,
+            endpoint, metrics, pages, lambda: len(server.server_state.connections), access
         )
         if setup.access_log:
             front.told = AccessLog(front)
@@ -169,6 +165,7 @@ def work(
         server.run(sockets=[listening])
     finally:
         follower.stop()
+        endpoint.calls.close()
         metrics.publish()
         log.close()
         _log.info("Stopped.", extra={"event": "stop"})

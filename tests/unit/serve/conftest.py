@@ -21,8 +21,9 @@ from steelyard.core.ids import uuid7
 from steelyard.errors import LogFullError
 from steelyard.flow.building import build, read_table
 from steelyard.serve.answer.endpoint import Endpoint
+from steelyard.serve.answer.limits import Limits
 from steelyard.serve.answer.version import LoadedVersion, Served, load
-from steelyard.serve.http.asgi import Application, Front, Limits
+from steelyard.serve.http.asgi import Application, Front
 from steelyard.serve.http.pages import make_pages
 from steelyard.serve.observe.metrics import Metrics
 
@@ -255,14 +256,14 @@ def stand(versions: dict[str, LoadedVersion]) -> Callable[..., Stand]:
         log = MemoryLog()
         metrics = Metrics(name, log)
         metrics.serving(loaded.served.version, loaded.served.bundle, loaded.outputs)
-        endpoint = Endpoint(loaded, log, metrics, uuid7, max_rows=limits.rows)
+        endpoint = Endpoint(loaded, log, metrics, uuid7, limits)
         problems: list[str] = []
         connections = [1]
 
         def pages(front: Front) -> Application:
             return make_pages(front, lambda: problems[0] if problems else "")
 
-        front = Front(endpoint, metrics, pages, limits, lambda: connections[0])
+        front = Front(endpoint, metrics, pages, lambda: connections[0])
         return Stand(endpoint, log, metrics, front, Client(front), problems)
 
     return make

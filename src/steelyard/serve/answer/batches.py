@@ -2,21 +2,28 @@
 
 A server that is free answers a row at once. While it works, requests gather in the kernel; they
 are read in one turn of the event loop and are then one call of the model and one write of the log.
+While a slow model works in its thread, rows gather here.
 """
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from steelyard.errors import SteelyardError
+from steelyard.serve.answer.calls import Scored, broken, late
 from steelyard.serve.answer.endpoint import AT_ONCE, Asked, Endpoint, Outcome
 
-__all__ = ["Batches", "Settle"]
+__all__ = ["Batches", "BusyError", "Settle"]
 
 Settle = Callable[[Any], None]
 """Takes an answer, as bytes or `Answered` by how it was asked for, or the error that it is none."""
 _Waiting = tuple[Asked, Settle]
+
+
+class BusyError(SteelyardError):
+    """As much waits as the server lets wait."""
 
 
 class Batches:
@@ -28,16 +35,35 @@ class Batches:
     def __init__(self, endpoint: Endpoint, connections: Callable[[], int]) -> None:
         self._endpoint = endpoint
         self._connections = connections
+        self._most = endpoint.limits.waiting_rows
         self._waiting: list[_Waiting] = []
+        self._slowly: asyncio.Task[None] | None = None
+
+    @property
+    def slow(self) -> bool:
+        """Whether rows wait for a model that works in its thread."""
+        return self._slowly is not None or self._endpoint.calls.slow
+
+    @property
+    def waiting(self) -> int:
+        """Rows that were asked and that the model has not been called for."""
+        return len(self._waiting)
 
     def add(self, asked: Asked, settle: Settle) -> None:
         """Answer a row now or after the turn of the loop that is going on, in the order of adding.
 
-        `settle` is given the answer, or the error that `Endpoint.answer` raises or says of the row.
+        `settle` is given the answer, or the error that `Endpoint.finish` raises or says of the row,
+        or BusyError.
         """
         waiting = self._waiting
+        if len(waiting) >= self._most:
+            settle(BusyError("too many rows wait for their answers; send this one again"))
+            return
         waiting.append((asked, settle))
-        if len(waiting) >= self._connections():
+        if self.slow:
+            if self._slowly is None:
+                self._slowly = asyncio.get_running_loop().create_task(self._answer_slowly())
+        elif len(waiting) >= self._connections():
             self.answer_all()  # nobody else can join: each further turn of the loop would cost
         elif len(waiting) == 1:
             # Behind all requests that were read in this turn, before the loop looks for more.
@@ -50,35 +76,76 @@ class Batches:
         return future
 
     def answer_all(self) -> None:
-        """Answer the rows that wait."""
-        waiting, self._waiting = self._waiting, []
-        start = 0
-        while start < len(waiting):
-            # Rows of one version: another may have been taken over between two requests.
-            loaded = waiting[start][0].loaded
-            end = start + 1
-            while end < min(len(waiting), start + AT_ONCE) and waiting[end][0].loaded is loaded:
-                end += 1
-            self._answer(waiting[start:end])
-            start = end
+        """Answer the rows that wait, in place."""
+        while batch := self._taken():
+            self._answer(batch)
+
+    def _taken(self) -> list[_Waiting]:
+        """Take rows of one version: another may have been taken over between two requests."""
+        waiting = self._waiting
+        most = min(len(waiting), AT_ONCE)
+        end = min(1, most)
+        while end < most and waiting[end][0].loaded is waiting[0][0].loaded:
+            end += 1
+        self._waiting = waiting[end:]
+        return waiting[:end]
 
     def _answer(self, batch: list[_Waiting]) -> None:
         try:
             outcomes = self._endpoint.answer([asked for asked, _ in batch])
-        except SteelyardError as error:
-            for _, settle in batch:
-                settle(error)
-            return
         except Exception as error:  # noqa: BLE001  # the edge: goes to whoever waits, not the loop
-            if len(batch) == 1:
-                batch[0][1](error)
-                return
-            # One row may have broken the call: the others are answered all the same.
-            for one in batch:
-                self._answer([one])
+            _settle_all(batch, [error] * len(batch))
             return
-        for (_, settle), outcome in zip(batch, outcomes, strict=True):
-            settle(outcome)
+        _settle_all(batch, outcomes)
+
+    def _finish(self, batch: list[_Waiting], scored: Sequence[Scored], begun: int) -> None:
+        try:
+            outcomes = self._endpoint.finish([asked for asked, _ in batch], scored, begun)
+        except Exception as error:  # noqa: BLE001  # the edge: goes to whoever waits, not the loop
+            _settle_all(batch, [error] * len(batch))
+            return
+        _settle_all(batch, outcomes)
+
+    async def _answer_slowly(self) -> None:
+        """Answer rows by calls in the thread until none waits; nobody waits longer than it may."""
+        try:
+            while batch := self._taken():
+                await self._answer_in_time(batch)
+        finally:
+            self._slowly = None
+
+    async def _answer_in_time(self, batch: list[_Waiting]) -> None:
+        begun = time.perf_counter_ns()
+        calls = self._endpoint.calls
+        if calls.refuses:
+            self._finish(batch, [broken()] * len(batch), begun)
+            return
+        call = calls.in_thread(batch[0][0].loaded, [asked.values for asked, _ in batch])
+        left = dict(enumerate(batch))
+        while left and not call.done():
+            due = min(asked.due for asked, _ in [*left.values(), *self._waiting])
+            await asyncio.wait([call], timeout=max(due - time.perf_counter_ns(), 0) / 1e9)
+            if not call.done():
+                left = self._without_late(left, begun)
+        if not left:
+            calls.give_up(call)
+            return
+        scored = call.result()
+        self._finish(list(left.values()), [scored[i] for i in left], begun)
+
+    def _without_late(self, left: dict[int, _Waiting], begun: int) -> dict[int, _Waiting]:
+        """Answer those whose time is up, of a batch and of the rows that wait behind it."""
+        now = time.perf_counter_ns()
+        gone = [one for one in (*left.values(), *self._waiting) if one[0].due <= now]
+        self._waiting = [one for one in self._waiting if one[0].due > now]
+        for one in gone:
+            self._finish([one], [late()], begun)
+        return {i: one for i, one in left.items() if one[0].due > now}
+
+
+def _settle_all(batch: list[_Waiting], outcomes: Sequence[Outcome | Exception]) -> None:
+    for (_, settle), outcome in zip(batch, outcomes, strict=True):
+        settle(outcome)
 
 
 def _resolve(future: "asyncio.Future[Any]", outcome: Outcome | Exception) -> None:

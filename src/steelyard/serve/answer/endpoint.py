@@ -1,37 +1,47 @@
 """The core: decode, validate, predict, log, encode. No framework, no data frame, no user code."""
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from steelyard.bundle.predictor import Answer
+from steelyard.core.answers import Flag
 from steelyard.core.ids import row_ids
 from steelyard.core.json_text import check_row_count
 from steelyard.core.ports import LogWriter
 from steelyard.core.validation import BODY
-from steelyard.errors import InputError
-from steelyard.serve.answer.answered import Answered
-from steelyard.serve.answer.version import LoadedVersion
+from steelyard.errors import InputError, SteelyardError
+from steelyard.serve.answer.answered import PLAIN, Answered, Mark
+from steelyard.serve.answer.breaker import Breaker
+from steelyard.serve.answer.calls import Calls, Flagged, ModelError, Scored, late
+from steelyard.serve.answer.limits import Limits
+from steelyard.serve.answer.terms import USUAL, Terms
+from steelyard.serve.answer.version import Entry, LoadedVersion
 from steelyard.serve.observe.metrics import Metrics
 
 __all__ = ["AT_ONCE", "Asked", "Endpoint", "Outcome", "Steps", "in_rows"]
 
 T = TypeVar("T")
-Steps = Generator[None, None, T]
-"""Work on several rows, parted into steps between which single rows get their turn."""
-Outcome = bytes | Answered | InputError
+Steps = Generator[Awaitable[Any] | None, Any, T]
+"""Work on several rows, parted into steps between which single rows get their turn.
+
+A step may be something to wait for, whose result the next one is given.
+"""
+Outcome = bytes | Answered | SteelyardError
 """What became of a row: the native route's JSON or what another contract needs, or no answer."""
 
 AT_ONCE: Final = 32
 """Rows predicted together: about a third of a millisecond, the longest that others wait for them."""
 _LISTED: Final = 1_000
 _MICROSECOND: Final = 1_000
+_MILLISECOND: Final = 1_000_000
+NEVER: Final = 1 << 62
 
 
 @dataclass(slots=True)
 class Asked:
-    """A row that was asked about, checked: its values, and when (ns).
+    """A row that was asked about, checked: its values, when (ns), and by when it wants its answer.
 
     `body` is its JSON, to be answered in JSON; None where another contract brought the row.
     `prediction_id` is the client's own, where it gave one.
@@ -42,7 +52,27 @@ class Asked:
     body: bytes | None
     started: int
     decoded: int
+    due: int
     prediction_id: str = ""
+
+
+class _Predicted(NamedTuple):
+    answer: Answer
+    texts: tuple[str, str]
+    mark: Mark
+
+
+class _Spell(NamedTuple):
+    """When a request of several rows came, by when it wants its answer (ns), and its key."""
+
+    started: int
+    due: int
+    key: str
+
+    @classmethod
+    def of(cls, started: int, terms: Terms) -> Self:
+        wait = terms.timeout_ms * _MILLISECOND if terms.timeout_ms else NEVER
+        return cls(started, started + wait, terms.key)
 
 
 class _Clock:
@@ -72,23 +102,22 @@ class Endpoint:
         log: LogWriter,
         metrics: Metrics,
         new_id: Callable[[], str],
-        *,
-        max_rows: int = 10_000,
+        limits: Limits,
     ) -> None:
         self.loaded = loaded
         self.model = loaded.predictor.model
-        self.max_rows = max_rows
+        self.limits = limits
+        self.calls = Calls(Breaker(), metrics.breaker)
         self.behind = ""
         """Why a newer version could not be taken while the older one answers."""
         self._log = log
         self._metrics = metrics
         self._new_id = new_id
         self._clock = _Clock()
+        self._time = limits.timeout_ms * _MILLISECOND or NEVER
 
-    def ask(self, body: bytes, key: str = "") -> Asked | Steps[bytes]:
+    def ask(self, body: bytes, terms: Terms = USUAL) -> Asked | Steps[bytes]:
         """Read a request: one row, to be answered by `answer`, or `{"rows": [...]}` in steps.
-
-        A `key` is the id of the one row's prediction; ids of several rows are made from it.
 
         The steps return the answer. Raises, here or in the steps, InputError with every bad field,
         and LogFullError where the log cannot take the record and its policy is to refuse.
@@ -96,15 +125,16 @@ class Endpoint:
         started = time.perf_counter_ns()
         loaded = self.loaded
         try:
-            found = loaded.decoder.decode(body, max_rows=self.max_rows)
+            found = loaded.decoder.decode(body, max_rows=self.limits.rows)
             if isinstance(found, list):
-                return self._encoded(loaded, _all_good(found), started, key)
+                return self._encoded(loaded, _all_good(found), _Spell.of(started, terms))
         except InputError as error:
             self._metrics.refused(error, loaded.names)
             raise
-        return Asked(loaded, found, body, started, time.perf_counter_ns(), key)
+        decoded, due = self._times(started, terms)
+        return Asked(loaded, found, body, started, decoded, due, terms.key)
 
-    def ask_row(self, loaded: LoadedVersion, row: Mapping[str, Any]) -> Asked:
+    def ask_row(self, loaded: LoadedVersion, row: Mapping[str, Any], terms: Terms = USUAL) -> Asked:
         """Check the one row that another contract brought, to be answered by `answer`.
 
         `loaded` is the version by which it was read. Raises InputError with every bad field.
@@ -115,50 +145,99 @@ class Endpoint:
         except InputError as error:
             self._metrics.refused(error, loaded.names)
             raise
-        return Asked(loaded, values, None, started, time.perf_counter_ns())
+        decoded, due = self._times(started, terms)
+        return Asked(loaded, values, None, started, decoded, due, terms.key)
+
+    def _times(self, started: int, terms: Terms) -> tuple[int, int]:
+        """Return now, and when the answer to a row is due."""
+        wait = terms.timeout_ms * _MILLISECOND if terms.timeout_ms else self._time
+        return time.perf_counter_ns(), started + wait
 
     def answer(self, asked: Sequence[Asked]) -> list[Outcome]:
-        """Answer rows that were asked one by one of one version; they are in the log already.
+        """Answer rows that were asked one by one of one version, calling the model in place.
 
-        Each answer has the bits that it would have alone. An InputError stands for a row without a
-        finite answer. Raises LogFullError where the log takes none of them.
+        Raises what `finish` raises.
         """
-        begun, loaded = time.perf_counter_ns(), asked[0].loaded
-        if len(asked) == 1:
-            answers = [loaded.predictor.predict_one(asked[0].values)]
-        else:
-            answers = loaded.predictor.predict_many([one.values for one in asked])
-        predicted, at = time.perf_counter_ns(), self._clock.now()
+        begun = time.perf_counter_ns()
+        scored = self.calls.now(asked[0].loaded, [one.values for one in asked])
+        return self.finish(asked, scored, begun)
+
+    def finish(self, asked: Sequence[Asked], scored: Sequence[Scored], begun: int) -> list[Outcome]:
+        """Make answers of what the model, called at `begun`, says of rows; they are then logged.
+
+        Each answer has the bits that it would have alone. Where the model says nothing of use in
+        time, the fallback answers; where there is none, an error stands for the row. Raises
+        LogFullError where the log takes none of them.
+        """
+        predicted, at, loaded = time.perf_counter_ns(), self._clock.now(), asked[0].loaded
         outcomes: list[Outcome] = []
-        records = []
-        for one, answer in zip(asked, answers, strict=True):
+        records, answers = [], []
+        for one, found in zip(asked, scored, strict=True):
             try:
-                texts = loaded.texts(answer)
-            except InputError as error:
-                self._metrics.refused(error, loaded.names)
+                # What comes too late is of no use, however good.
+                used = found if predicted <= one.due else late()
+                answer, texts, mark = self._predicted(loaded, one.values, used)
+            except SteelyardError as error:
                 outcomes.append(error)
                 continue
             prediction_id = one.prediction_id or self._new_id()
             if one.body is None:
-                outcomes.append(Answered(*answer, prediction_id))
+                outcomes.append(Answered.of(answer, prediction_id, mark))
             else:
-                outcomes.append(loaded.answer(texts, prediction_id))
+                outcomes.append(loaded.answer(texts, prediction_id, mark))
             row = loaded.logged_row(one.values, one.body)
             spent = (predicted - one.started) // _MICROSECOND
-            records.append(loaded.record(texts, prediction_id, at, spent, row))
+            records.append(loaded.record(texts, Entry(prediction_id, at, spent, mark), row))
+            if mark.source == "model":
+                answers.append(answer)
         encoded = time.perf_counter_ns()
         self._log.append_many(records)
         times = (begun, predicted, encoded, time.perf_counter_ns())
         asked_at = [(one.started, one.decoded, one.body is not None) for one in asked]
-        if len(records) < len(answers):
-            pairs = zip(answers, outcomes, strict=True)
-            answers = [a for a, outcome in pairs if not isinstance(outcome, InputError)]
         logged = sum(map(len, records))
         self._metrics.answered(loaded.served.version, logged, asked_at, times, answers)
         return outcomes
 
+    def _predicted(
+        self, loaded: LoadedVersion, values: tuple[Any, ...], found: Scored
+    ) -> _Predicted:
+        """Return an answer, its texts and mark; the fallback's where the model's cannot be given.
+
+        Raises what the model's own trouble is where there is no fallback, and InputError where a
+        guard refuses the row.
+        """
+        flags: tuple[Flag, ...] = ()
+        if isinstance(found, Flagged):
+            found, flags = found
+            for flag in flags:
+                self._metrics.flagged(flag.field, flag.rule)
+        try:
+            if isinstance(found, SteelyardError):
+                raise found
+            texts = loaded.texts(found)
+        except InputError as error:
+            if error is found or loaded.fallback is None:
+                self._metrics.refused(error, loaded.names)
+                raise
+            return self._fallen_back(loaded, loaded.fallback(values), "not_finite", flags)
+        except ModelError as error:
+            if loaded.fallback is None:
+                raise
+            return self._fallen_back(loaded, loaded.fallback(values), error.reason, flags)
+        return _Predicted(found, texts, Mark("model", "", flags) if flags else PLAIN)
+
+    def _fallen_back(
+        self, loaded: LoadedVersion, answer: Answer, reason: str, flags: tuple[Flag, ...]
+    ) -> _Predicted:
+        texts = loaded.texts(answer)
+        self._metrics.fell_back(reason)
+        return _Predicted(answer, texts, Mark("fallback", reason, flags))
+
     def answer_rows(
-        self, loaded: LoadedVersion, rows: Sequence[Mapping[str, Any]]
+        self,
+        loaded: LoadedVersion,
+        rows: Sequence[Mapping[str, Any]],
+        terms: Terms = USUAL,
     ) -> Steps[list[Answered]]:
         """Answer rows that another protocol brought as the native route would, log included.
 
@@ -167,63 +246,72 @@ class Endpoint:
         started = time.perf_counter_ns()
         checked: list[tuple[Any, ...] | InputError] = []
         try:
-            check_row_count(len(rows), self.max_rows)
+            check_row_count(len(rows), self.limits.rows)
             for i, row in enumerate(rows):
                 checked.append(_checked(loaded, row))
                 if i % AT_ONCE == AT_ONCE - 1:
-                    yield
+                    yield None
             values = _all_good(checked)
         except InputError as error:
             self._metrics.refused(error, loaded.names)
             raise
-        answers, _, ids = yield from self._answered(loaded, values, started)
-        return [Answered(*answer, i) for answer, i in zip(answers, ids, strict=True)]
+        predicted, ids = yield from self._answered(loaded, values, _Spell.of(started, terms))
+        return [Answered.of(one.answer, i, one.mark) for one, i in zip(predicted, ids, strict=True)]
 
     def _encoded(
-        self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], started: int, key: str
+        self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], spell: _Spell
     ) -> Steps[bytes]:
-        _, texts, ids = yield from self._answered(loaded, rows, started, key)
-        answers = [loaded.answer(t, i) for t, i in zip(texts, ids, strict=True)]
+        predicted, ids = yield from self._answered(loaded, rows, spell)
+        pairs = zip(predicted, ids, strict=True)
+        answers = [loaded.answer(one.texts, i, one.mark) for one, i in pairs]
         return b'{"predictions":[' + b",".join(answers) + b"]}"
 
     def _answered(
-        self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], started: int, key: str = ""
-    ) -> Steps[tuple[list[Answer], list[tuple[str, str]], list[str]]]:
+        self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], spell: _Spell
+    ) -> Steps[tuple[list[_Predicted], list[str]]]:
         """Predict checked rows, all of them before the first is logged; then log them."""
-        answers: list[Answer] = []
-        texts: list[tuple[str, str]] = []
+        predicted: list[_Predicted] = []
         for start in range(0, len(rows), AT_ONCE):
-            answers += loaded.predictor.predict_many(rows[start : start + AT_ONCE])
-            texts += self._texts(loaded, answers, start)
-            yield
+            some = rows[start : start + AT_ONCE]
+            scored = yield from self._scored(loaded, some, spell.due)
+            for values, found in zip(some, scored, strict=True):
+                try:
+                    predicted.append(self._predicted(loaded, values, found))
+                except InputError as error:
+                    raise in_rows(len(predicted), error) from None
+            yield None
         ids: list[str] = []
-        new_id = row_ids(key).__next__ if key else self._new_id
+        new_id = row_ids(spell.key).__next__ if spell.key else self._new_id
         logged = 0
-        spent = (time.perf_counter_ns() - started) // _MICROSECOND
+        spent = (time.perf_counter_ns() - spell.started) // _MICROSECOND
         for start in range(0, len(rows), AT_ONCE):
             at, records = self._clock.now(), []
             for i in range(start, min(start + AT_ONCE, len(rows))):
                 ids.append(new_id())
                 row = loaded.logged_row(rows[i], None)
-                records.append(loaded.record(texts[i], ids[i], at, spent, row))
+                entry = Entry(ids[i], at, spent, predicted[i].mark)
+                records.append(loaded.record(predicted[i].texts, entry, row))
             self._log.append_many(records)
             logged += sum(map(len, records))
-            yield
-        self._metrics.answered_rows(loaded.served.version, len(rows), logged, started, answers)
-        return answers, texts, ids
+            yield None
+        answers = [one.answer for one in predicted if one.mark.source == "model"]
+        version = loaded.served.version
+        self._metrics.answered_rows(version, len(rows), logged, spell.started, answers)
+        return predicted, ids
 
-    def _texts(
-        self, loaded: LoadedVersion, answers: Sequence[Answer], start: int
-    ) -> list[tuple[str, str]]:
-        texts = []
-        for i in range(start, len(answers)):
-            try:
-                texts.append(loaded.texts(answers[i]))
-            except InputError as error:
-                named = in_rows(i, error)
-                self._metrics.refused(named, loaded.names)
-                raise named from None
-        return texts
+    def _scored(
+        self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], due: int
+    ) -> Steps[Sequence[Scored]]:
+        """Return what the model says of some rows, by the end of the request's time."""
+        now = time.perf_counter_ns()
+        if now > due:
+            return [late()] * len(rows)
+        if not self.calls.slow:
+            return self.calls.now(loaded, rows)
+        # As long as a single row may take, where the request itself leaves as much.
+        seconds = min(due - now, self._time) / 1e9
+        scored: Sequence[Scored] = yield self.calls.in_time(loaded, rows, seconds)
+        return scored
 
 
 def _checked(loaded: LoadedVersion, row: Mapping[str, Any]) -> tuple[Any, ...] | InputError:

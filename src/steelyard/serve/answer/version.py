@@ -1,10 +1,10 @@
 """A verified version and the texts of its answers and log records, made ready once at load."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -12,9 +12,10 @@ from steelyard.bundle.predictor import Answer, Predictor
 from steelyard.core.answers import class_keys
 from steelyard.core.validation import BODY, RowDecoder
 from steelyard.errors import InputError
+from steelyard.serve.answer.answered import PLAIN, Mark
 from steelyard.serve.observe.tallies import OutputProfile
 
-__all__ = ["Follow", "LoadedVersion", "Served", "load"]
+__all__ = ["Entry", "Follow", "LoadedVersion", "Served", "load"]
 
 _NOT_FINITE: Final = {
     "field": BODY,
@@ -30,6 +31,15 @@ class Served:
     version: int
     bundle: str
     folder: Path
+
+
+class Entry(NamedTuple):
+    """What the log holds beside a prediction and its row: id, RFC 3339 time, microseconds, mark."""
+
+    prediction_id: str
+    at: str
+    microseconds: int
+    mark: Mark = PLAIN
 
 
 class Follow(Protocol):
@@ -50,6 +60,10 @@ class LoadedVersion:
         self.served = served
         self.predictor = predictor
         self.decoder: RowDecoder = predictor.decoder
+        self.fallback: Callable[[Sequence[Any]], Answer] | None = None
+        """Answers a row's values where the model does not."""
+        self.golden_row = predictor.golden_rows()[0]
+        self.golden_answer = predictor.predict_one(self.golden_row)
         self.names = frozenset(field.name for field in predictor.fields)
         public = [(i, field.name) for i, field in enumerate(predictor.fields) if not field.private]
         self._public = public
@@ -68,10 +82,9 @@ class LoadedVersion:
             self._probabilities = f',"probabilities":{{{members}}}'
         name = encode(predictor.model).decode()
         self.outputs = OutputProfile.of(predictor.classes, predictor.baseline)
-        self._tail = f',"model":{name},"version":{served.version},"source":"model"'
-        self._record_tail = (
-            f'{self._tail},"bundle":"{served.bundle}","outputs":[{{"name":"prediction","value":'
-        )
+        self._tail = f',"model":{name},"version":{served.version}'
+        self._plain = f'{self._tail},"source":"model"'
+        self._outputs = f',"bundle":"{served.bundle}","outputs":[{{"name":"prediction","value":'
 
     def texts(self, answer: Answer) -> tuple[str, str]:
         """Return a prediction as JSON, and its probabilities as the member that follows it.
@@ -88,24 +101,32 @@ class LoadedVersion:
             raise InputError([_NOT_FINITE])
         return self._labels[prediction], self._probabilities % tuple(scores)
 
-    def answer(self, texts: tuple[str, str], prediction_id: str) -> bytes:
+    def answer(self, texts: tuple[str, str], prediction_id: str, mark: Mark = PLAIN) -> bytes:
         """Return an answer's JSON."""
         prediction, probabilities = texts
         return (
             f'{{"prediction":{prediction}{probabilities},"prediction_id":"{prediction_id}"'
-            f"{self._tail}}}"
+            f"{self._plain if mark is PLAIN else self._marked(mark)}}}"
         ).encode()
 
-    def record(
-        self, texts: tuple[str, str], prediction_id: str, at: str, microseconds: int, row: bytes
-    ) -> bytes:
+    def record(self, texts: tuple[str, str], entry: Entry, row: bytes) -> bytes:
         """Return the log's record of an answer, as JSON on one line."""
         prediction, probabilities = texts
+        prediction_id, at, microseconds, mark = entry
         head = (
-            f'{{"prediction_id":"{prediction_id}","time":"{at}"{self._record_tail}{prediction}}}],'
+            f'{{"prediction_id":"{prediction_id}","time":"{at}"'
+            f"{self._plain if mark is PLAIN else self._marked(mark)}{self._outputs}{prediction}}}],"
             f'"prediction":{prediction}{probabilities},"latency_us":{microseconds},"row":'
         )
         return b"%b%b}" % (head.encode(), row)
+
+    def _marked(self, mark: Mark) -> str:
+        shown: dict[str, Any] = {"source": mark.source}
+        if mark.reason:
+            shown["reason"] = mark.reason
+        if mark.flags:
+            shown["flags"] = mark.flags
+        return f"{self._tail},{msgspec.json.encode(shown).decode()[1:-1]}"
 
     def logged_row(self, values: Sequence[Any], body: bytes | None) -> bytes:
         """Return a row as it is logged: without private fields, on one line."""

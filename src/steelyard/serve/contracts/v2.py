@@ -13,6 +13,8 @@ import steelyard
 from steelyard.core.validation import RowLimitError
 from steelyard.core.values import BAD_JSON
 from steelyard.errors import InputError, LogFullError, SteelyardError, UsageError, nearest
+from steelyard.serve.answer.batches import BusyError
+from steelyard.serve.answer.calls import ModelError
 from steelyard.serve.answer.version import LoadedVersion
 from steelyard.serve.contracts.tensors import (
     Tensor,
@@ -25,7 +27,6 @@ from steelyard.serve.contracts.tensors import (
 from steelyard.serve.http.asgi import (
     CLIENT_GONE,
     BodyTooLargeError,
-    BusyError,
     ClientGoneError,
     Front,
 )
@@ -167,7 +168,7 @@ class _V2:
         try:
             body = await self._front.body(request.scope, request.receive)
             return _response(await self._inferred(body))
-        except (UsageError, BodyTooLargeError, BusyError, LogFullError) as error:
+        except (UsageError, BodyTooLargeError, BusyError, LogFullError, ModelError) as error:
             return _refusal(error)
         except ClientGoneError:
             return _response({}, CLIENT_GONE)  # for the counters; nobody reads it
@@ -213,7 +214,9 @@ def _refusal(error: SteelyardError) -> "Response":
         return _response(document, 400)
     if isinstance(error, BodyTooLargeError):
         return _response(document, 413, {"connection": "close"})
-    return _response(document, 429 if isinstance(error, BusyError) else 503, {"retry-after": "1"})
+    if isinstance(error, ModelError) and error.reason == "failed":
+        return _response(document, 500)
+    return _response(document, 503, {"retry-after": "1"})
 
 
 def v2_routes(front: Front, ready: Callable[[], str]) -> list["Route"]:

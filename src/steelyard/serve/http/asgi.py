@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter_ns
 from typing import Any, Final, TypeVar
@@ -13,9 +12,11 @@ import msgspec
 from steelyard.core.validation import RowLimitError
 from steelyard.errors import InputError, LogFullError, SteelyardError, nearest
 from steelyard.serve.answer.answered import Answered
-from steelyard.serve.answer.batches import Batches
+from steelyard.serve.answer.batches import Batches, BusyError
+from steelyard.serve.answer.calls import ModelError
 from steelyard.serve.answer.endpoint import Asked, Endpoint, Steps, in_rows
 from steelyard.serve.answer.idempotency import KeptAnswers, request_key
+from steelyard.serve.answer.terms import USUAL, Terms
 from steelyard.serve.answer.version import LoadedVersion
 from steelyard.serve.observe.metrics import Metrics
 from steelyard.serve.secure.access import (
@@ -28,16 +29,16 @@ from steelyard.serve.secure.access import (
 
 __all__ = [
     "CLIENT_GONE",
+    "TIMEOUT",
     "Application",
     "BodyTooLargeError",
-    "BusyError",
     "ClientGoneError",
     "Front",
     "Headers",
-    "Limits",
     "MediaTypeError",
     "problem",
     "status_of",
+    "timeout_of",
 ]
 
 Scope = MutableMapping[str, Any]
@@ -65,20 +66,13 @@ _WHO: Final = (
 )
 _MORE: Final = ((b"www-authenticate", b'Bearer realm="steelyard", error="insufficient_scope"'),)
 _SHOWN: Final = 100
+_LONGEST_MS: Final = 3_600_000
+TIMEOUT: Final = b"steelyard-timeout-ms"
 CLIENT_GONE: Final = 499
 """What the counters show where nobody waits for the answer any more."""
 _ROUTES: Final = (
     _ROUTE, "/v2", "/v1", "/invocations", "/ping", "/health", "/metrics", "/openapi.json", "/docs",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a server takes at once: bytes a body, rows a request, requests of several rows."""
-
-    body_bytes: int = 8 * 1024 * 1024
-    rows: int = 10_000
-    row_requests: int = 16
 
 
 class BodyTooLargeError(SteelyardError):
@@ -89,16 +83,12 @@ class MediaTypeError(SteelyardError):
     """A request's body is declared to be something else than plain JSON."""
 
 
-class BusyError(SteelyardError):
-    """As many requests of several rows wait as the server lets wait."""
-
-
 # The rest of a body that is too large is not read; its connection cannot be used again.
 _STATUSES: Final[dict[type[SteelyardError], tuple[int, Headers]]] = {
     RowLimitError: (413, ()),
     BodyTooLargeError: (413, _CLOSE),
     MediaTypeError: (415, ()),
-    BusyError: (429, _RETRY),
+    BusyError: (503, _RETRY),
     LogFullError: (503, _RETRY),
     UnauthenticatedError: (401, _WHO),
     ForbiddenError: (403, _MORE),
@@ -132,13 +122,12 @@ class Front:
         endpoint: Endpoint,
         metrics: Metrics,
         pages: Callable[["Front"], Application],
-        limits: Limits,
         connections: Callable[[], int],
         access: Access | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.metrics = metrics
-        self.limits = limits
+        self.limits = endpoint.limits
         self.access = access or Access(None)
         self.draining = False
         self.told: Application | None = None
@@ -173,22 +162,20 @@ class Front:
             body = _whole_body(message, self.limits.body_bytes)
             if body is None:
                 body = await self._gathered(scope, message, receive)
-            key = request_key(scope["headers"])
-            if key:
-                outcome = await self.kept.once(key, body, partial(self._answer, body, key))
-            else:
-                outcome = await self._answer(body, "")
+            terms = Terms(timeout_of(scope["headers"]), request_key(scope["headers"]))
+            answer = partial(self._answer, body, terms)
+            outcome = await (self.kept.once(terms.key, body, answer) if terms.key else answer())
         except ClientGoneError:
             self.metrics.responded(_ROUTE, CLIENT_GONE)
             return
         except Exception as error:  # noqa: BLE001  # goes to the client, like any answer
             outcome = error
-        status, answer, headers = self.response(outcome)
-        await send(_start(status, len(answer), headers))
-        await send({"type": "http.response.body", "body": answer})
+        status, told, headers = self.response(outcome)
+        await send(_start(status, len(told), headers))
+        await send({"type": "http.response.body", "body": told})
 
-    async def _answer(self, body: bytes, key: str) -> bytes:
-        asked = self.endpoint.ask(body, key)
+    async def _answer(self, body: bytes, terms: Terms) -> bytes:
+        asked = self.endpoint.ask(body, terms)
         if isinstance(asked, Asked):
             one: bytes = await self.batches.answer(asked)
             return one
@@ -260,18 +247,22 @@ class Front:
             raise BodyTooLargeError(f"at most {limit} bytes are taken at once")
 
     async def answer(
-        self, loaded: LoadedVersion, rows: Sequence[Mapping[str, Any]]
+        self,
+        loaded: LoadedVersion,
+        rows: Sequence[Mapping[str, Any]],
+        terms: Terms = USUAL,
     ) -> list[Answered]:
         """Answer the rows of any contract as the native route would, log included.
 
-        Raises InputError with every bad field, BusyError, LogFullError.
+        Raises InputError with every bad field, BusyError, LogFullError, ModelError.
         """
         if len(rows) == 1:
             try:
-                return [await self.batches.answer(self.endpoint.ask_row(loaded, rows[0]))]
+                asked = self.endpoint.ask_row(loaded, rows[0], terms)
+                return [await self.batches.answer(asked)]
             except InputError as error:
                 raise in_rows(0, error) from None
-        return await self.in_turn(self.endpoint.answer_rows(loaded, rows))
+        return await self.in_turn(self.endpoint.answer_rows(loaded, rows, terms))
 
     async def in_turn(self, steps: Steps[T]) -> T:
         """Run the steps of a request of several rows, one such request after the other.
@@ -284,12 +275,14 @@ class Front:
         self._waiting += 1
         try:
             async with self._turn:
+                found: Any = None
                 while True:
                     try:
-                        next(steps)
+                        step = steps.send(found)
                     except StopIteration as done:
                         result: T = done.value
                         return result
+                    found = None if step is None else await step
                     for _ in range(_TURNS):
                         await asyncio.sleep(0)
         finally:
@@ -328,11 +321,15 @@ def _refusal(error: Exception) -> tuple[int, bytes, Headers]:
 
 def status_of(error: Exception) -> tuple[int, str, Headers]:
     """Return status, message and headers of what is refused or fails in every contract alike."""
+    if isinstance(error, ModelError) and error.reason != "failed":
+        return 503, str(error), _RETRY
     for kind, (status, headers) in _STATUSES.items():
         if isinstance(error, kind):
             return status, str(error), headers
     # The process's edge: one request may fail, the server goes on.
-    if isinstance(error, SteelyardError):
+    if isinstance(error, ModelError):
+        pass  # told already, with its cause
+    elif isinstance(error, SteelyardError):
         _log.error("A request could not be answered: %s", error)
     else:
         _log.error("A request could not be answered.", exc_info=error)
@@ -355,6 +352,18 @@ def _check_type(headers: Headers) -> None:
                 raise MediaTypeError("send JSON, with Content-Type: application/json")
         elif name == b"content-encoding" and value != b"identity":
             raise MediaTypeError("send the body as it is, without Content-Encoding")
+
+
+def timeout_of(headers: Headers) -> int | None:
+    """Return the milliseconds that a request gives its answer, if it says. Raises InputError."""
+    for name, value in headers:
+        if name == TIMEOUT:
+            if value.isdigit() and 0 < int(value) <= _LONGEST_MS:
+                return int(value)
+            message = f"expected milliseconds from 1 to {_LONGEST_MS}"
+            got = value[:_SHOWN].decode("latin-1")
+            raise InputError([{"field": "Steelyard-Timeout-Ms", "message": message, "got": got}])
+    return None
 
 
 def _declared_size(headers: Headers) -> int:

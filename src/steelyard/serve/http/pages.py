@@ -47,7 +47,9 @@ def _health_routes(front: Front, ready: Callable[[], str]) -> list["Route"]:
     from starlette.routing import Route
 
     async def live(request: "Request") -> "Response":
-        return JSONResponse({"live": True})
+        # A model that hangs for good holds its thread: only a new process gets rid of it.
+        stuck = front.endpoint.calls.stuck
+        return JSONResponse({"live": not stuck}, 503 if stuck else 200)
 
     async def readiness(request: "Request") -> "Response":
         why_not = ready()

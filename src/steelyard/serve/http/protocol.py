@@ -17,9 +17,11 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
+from steelyard.errors import InputError
 from steelyard.serve.answer import idempotency
 from steelyard.serve.answer.endpoint import Asked
-from steelyard.serve.http.asgi import Front, Headers
+from steelyard.serve.answer.terms import USUAL, Terms
+from steelyard.serve.http.asgi import TIMEOUT, Front, Headers, timeout_of
 from steelyard.serve.secure.access import KEY_HEADERS
 
 __all__ = ["Protocol"]
@@ -59,6 +61,7 @@ class Protocol(HttpToolsProtocol):
         self._short = False
         """Whether the request that is being read is answered here."""
         self._body = b""
+        self._terms = USUAL
         self._waiting = 0
         """Requests that were read and are not answered yet, in their order."""
         self._ending = False
@@ -79,6 +82,7 @@ class Protocol(HttpToolsProtocol):
             and self.parser.should_keep_alive()
             and self.parser.get_http_version() == "1.1"
             and not self.flow.write_paused
+            and not self._front.batches.slow
             and self._plain()
         )
         if self._short:
@@ -102,7 +106,7 @@ class Protocol(HttpToolsProtocol):
         body, asked = self._body, None
         if _SEVERAL not in body:
             try:
-                asked = self._front.endpoint.ask(body)
+                asked = self._front.endpoint.ask(body, self._terms)
             except Exception as error:  # noqa: BLE001  # goes to the client, like any answer
                 self._front.batches.answer_all()
                 self._waiting += 1
@@ -126,7 +130,7 @@ class Protocol(HttpToolsProtocol):
 
     def _plain(self) -> bool:
         """Say whether the headers ask for nothing but the answer to a small JSON body, and may."""
-        length, key = -1, b""
+        length, key, self._terms = -1, b"", USUAL
         for name, value in self.headers:
             if name == b"content-length":
                 length = int(value)
@@ -137,6 +141,11 @@ class Protocol(HttpToolsProtocol):
                 if key or name not in KEY_HEADERS:
                     return False
                 key = value
+            elif name == TIMEOUT:
+                try:
+                    self._terms = Terms(timeout_of([(name, value)]))
+                except InputError:
+                    return False  # uvicorn's way says what is wrong with it
         return (
             0 <= length <= self._limit
             and not self.expect_100_continue

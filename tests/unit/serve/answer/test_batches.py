@@ -5,6 +5,7 @@ import pytest
 
 from steelyard.errors import LogFullError
 from steelyard.serve.answer.batches import Batches
+from steelyard.serve.answer.calls import ModelError
 from steelyard.serve.answer.version import LoadedVersion, Served
 
 
@@ -94,21 +95,17 @@ def test_a_full_log_answers_none_of_them(made, house):
 
 def test_a_row_that_breaks_the_call_does_not_take_the_others_along(made, house, monkeypatch):
     predictor = made.endpoint.loaded.predictor
-    predict_one = predictor.predict_one
+    answer_some = predictor.answer_some
 
-    def broken(rows):
-        raise RuntimeError("the batch broke")
-
-    def picky(row):
-        if row[1] == 2.0:
+    def picky(rows, options=None):
+        if any(row[1] == 2.0 for row in rows):
             raise RuntimeError("the row broke")
-        return predict_one(row)
+        return answer_some(rows, options)
 
-    monkeypatch.setattr(predictor, "predict_many", broken)
-    monkeypatch.setattr(predictor, "predict_one", picky)
+    monkeypatch.setattr(predictor, "answer_some", picky)
     answers, calls = gathered(made, [{**house, "area": float(i)} for i in range(4)])
-    assert calls == [4, 1, 1, 1, 1]
-    assert [type(answer) for answer in answers] == [bytes, bytes, RuntimeError, bytes]
+    assert calls == [4]
+    assert [type(answer) for answer in answers] == [bytes, bytes, ModelError, bytes]
     assert len(made.log.lines) == 3
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from steelyard.errors import InputError, LogFullError
 from steelyard.serve.answer.endpoint import Asked
+from steelyard.serve.answer.limits import Limits
 from steelyard.serve.answer.version import LoadedVersion
 
 
@@ -140,15 +141,18 @@ def test_a_row_without_a_finite_answer_is_named_and_nothing_is_logged(stand, hou
     made = stand("price")
     predictor = made.endpoint.loaded.predictor
     given = [(1.0, None)] * 40 + [(float("inf"), None)]
-    monkeypatch.setattr(predictor, "predict_one", lambda row: given[-1])
-    monkeypatch.setattr(predictor, "predict_many", lambda rows: [given.pop(0) for _ in rows])
-    with pytest.raises(InputError) as caught:
-        answered(made.endpoint, json.dumps(house).encode())
-    assert [error["field"] for error in caught.value.errors] == ["body"]
+    monkeypatch.setattr(
+        predictor, "answer_some", lambda rows, options: ([given.pop(0) for _ in rows], None)
+    )
     steps = made.endpoint.ask(rows_body([house] * 41))
     with pytest.raises(InputError) as caught:
         drive(steps)
     assert [error["field"] for error in caught.value.errors] == ["rows.40.body"]
+    assert not made.log.lines
+    given[:] = [(float("inf"), None)]
+    with pytest.raises(InputError) as caught:
+        answered(made.endpoint, json.dumps(house).encode())
+    assert [error["field"] for error in caught.value.errors] == ["body"]
     assert not made.log.lines
     given[:] = [(1.0, None), (float("nan"), None), (2.0, None)]
     first, bad, last = made.endpoint.answer([ask(made.endpoint, house) for _ in range(3)])
@@ -170,8 +174,7 @@ def test_rows_of_another_protocol_take_the_same_way(stand, versions, customer):
 
 
 def test_more_rows_than_allowed_are_refused(stand, versions, house):
-    made = stand("price")
-    made.endpoint.max_rows = 3
+    made = stand("price", Limits(rows=3))
     with pytest.raises(InputError) as by_body:
         made.endpoint.ask(rows_body([house] * 4))
     steps = made.endpoint.answer_rows(versions["price"], [house] * 4)

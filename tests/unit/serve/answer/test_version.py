@@ -4,7 +4,7 @@ import math
 import pytest
 
 from steelyard.errors import InputError, IntegrityError
-from steelyard.serve.answer.version import LoadedVersion, Served, load
+from steelyard.serve.answer.version import Entry, LoadedVersion, Served, load
 
 ID = "01936f3a-7d5c-7e2a-b4b1-0230b800b3eb"
 
@@ -53,7 +53,9 @@ def test_a_record_says_what_was_asked_and_answered(versions, house):
     values = loaded.decoder.check_one(house)
     answer = loaded.predictor.predict_one(values)
     row = loaded.logged_row(values, None)
-    record = json.loads(loaded.record(loaded.texts(answer), ID, "2026-11-24T15:04:05Z", 12, row))
+    record = json.loads(
+        loaded.record(loaded.texts(answer), Entry(ID, "2026-11-24T15:04:05Z", 12), row)
+    )
     assert record == {
         "prediction_id": ID,
         "time": "2026-11-24T15:04:05Z",

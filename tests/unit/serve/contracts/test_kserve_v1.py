@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from steelyard.serve.http.asgi import Limits
+from steelyard.serve.answer.limits import Limits
 
 PREDICT = "/v1/models/{}:predict"
 
@@ -136,10 +136,10 @@ def test_another_type_is_415(stand, house, headers):
 def test_a_failure_nobody_foresaw_is_500_in_words(stand, house, monkeypatch, caplog):
     made = stand("price")
 
-    def fail(rows):
+    def fail(rows, options):
         raise RuntimeError("the runtime broke")
 
-    monkeypatch.setattr(made.endpoint.loaded.predictor, "predict_many", fail)
+    monkeypatch.setattr(made.endpoint.loaded.predictor, "answer_some", fail)
     answer = made.client.call("POST", PREDICT.format("price"), {"instances": [house] * 2})
     assert answer.status == 500
     assert answer.document == {"error": "the server failed; its log says why"}

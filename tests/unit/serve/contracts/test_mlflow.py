@@ -180,7 +180,7 @@ def test_what_is_no_csv_is_400(stand, body):
 
 
 def test_more_csv_rows_than_allowed_are_413(stand):
-    from steelyard.serve.http.asgi import Limits
+    from steelyard.serve.answer.limits import Limits
 
     made = stand("price", Limits(rows=2))
     body = b"rooms,area,district\n" + b"4,80,north\n" * 3

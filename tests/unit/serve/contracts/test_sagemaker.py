@@ -6,8 +6,8 @@ import json
 import pytest
 
 from steelyard.serve.answer.answered import Answered
+from steelyard.serve.answer.limits import Limits
 from steelyard.serve.contracts.table import contracts_of
-from steelyard.serve.http.asgi import Limits
 from steelyard.serve.http.pages import make_pages
 
 URL = "/invocations"

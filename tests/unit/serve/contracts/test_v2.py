@@ -199,7 +199,7 @@ def test_a_body_that_is_no_json_is_400(stand, body):
 
 
 def test_limits_hold_here_too(stand, house):
-    from steelyard.serve.http.asgi import Limits
+    from steelyard.serve.answer.limits import Limits
 
     made = stand("price", Limits(body_bytes=600, rows=2))
     assert infer(made, "price", house_tensors(2)).status == 200

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from steelyard.errors import InputError, StoreError
-from steelyard.serve.http.asgi import Limits
+from steelyard.serve.answer.limits import Limits
 
 
 def test_the_right_request_is_answered(stand, house):
@@ -119,11 +119,11 @@ def test_a_full_log_is_503_with_when_to_come_again(stand, house):
 def test_a_failure_nobody_foresaw_is_500_and_the_server_goes_on(stand, house, monkeypatch, caplog):
     made = stand("price")
 
-    def fail(row):
+    def fail(rows, options=None):
         raise RuntimeError("the runtime broke")
 
     with monkeypatch.context() as patch:
-        patch.setattr(made.endpoint.loaded.predictor, "predict_one", fail)
+        patch.setattr(made.endpoint.loaded.predictor, "answer_some", fail)
         answer = made.client.call("POST", "/predict/price", house)
     assert answer.status == 500
     assert "the runtime broke" not in answer.body.decode()
@@ -163,7 +163,7 @@ def test_single_rows_are_answered_between_the_steps_of_many(stand, house):
     assert order == [("one", 200)] * 5 + [("many", 200)]
 
 
-def test_more_requests_of_rows_than_may_wait_are_429(stand, house):
+def test_more_requests_of_rows_than_may_wait_are_503(stand, house):
     made = stand("price", Limits(row_requests=2))
     body = json.dumps({"rows": [house] * 64}).encode()
 
@@ -175,8 +175,8 @@ def test_more_requests_of_rows_than_may_wait_are_429(stand, house):
         return await all_at_once(), await all_at_once()
 
     answers, later = asyncio.run(twice())
-    assert sorted(answer.status for answer in answers) == [200, 200, 429, 429]
-    refused = next(answer for answer in answers if answer.status == 429)
+    assert sorted(answer.status for answer in answers) == [200, 200, 503, 503]
+    refused = next(answer for answer in answers if answer.status == 503)
     assert refused.headers["retry-after"] == "1"
     # Their places are free again.
     assert [answer.status for answer in later].count(200) == 2

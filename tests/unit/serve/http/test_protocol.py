@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from steelyard.serve.http.asgi import Limits
+from steelyard.serve.answer.limits import Limits
 from steelyard.serve.http.protocol import Protocol
 from steelyard.serve.secure.access import Access
 from steelyard.serve.secure.keys import KeyFile
@@ -59,9 +59,14 @@ def stand(stand):
         found.made.front.access = access or Access(None)
         server = await asyncio.get_running_loop().create_server(found.protocol, "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        yield found, reader, writer
-        writer.close()
-        server.close()
+        try:
+            yield found, reader, writer
+        finally:
+            writer.close()
+            server.close()
+            for protocol in found.protocols:
+                protocol.transport.abort()
+            await asyncio.sleep(0)
 
     return listening
 
@@ -145,7 +150,7 @@ def test_answers_keep_the_order_of_pipelined_requests(stand, house):
     ]
 
     def kind(document):
-        return sorted(document)[0]
+        return next(n for n in ("errors", "live", "predictions", "model") if n in document)
 
     async def ask(parts):
         async with stand() as (made, reader, writer):
@@ -196,7 +201,7 @@ def test_a_model_that_breaks_is_500_and_the_next_is_answered(stand, house, monke
     async def ask():
         async with stand() as (made, reader, writer):
             predictor = made.made.endpoint.loaded.predictor
-            monkeypatch.setattr(predictor, "predict_one", lambda row: 1 / 0)
+            monkeypatch.setattr(predictor, "answer_some", lambda rows, options=None: 1 / 0)
             writer.write(request(house))
             assert (await response(reader))[0] == 500
             monkeypatch.undo()
