@@ -5,12 +5,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from steelyard.core.answers import class_keys
 from steelyard.core.validation import RowLimitError
 from steelyard.errors import UsageError, nearest
-from steelyard.serve.answer.answered import Answered
-from steelyard.serve.answer.version import LoadedVersion
-from steelyard.serve.http.asgi import CLIENT_GONE, ClientGoneError, Front, status_of
+from steelyard.serve.answer.terms import Terms
+from steelyard.serve.http.asgi import CLIENT_GONE, ClientGoneError, Front, status_of, timeout_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -26,8 +24,9 @@ __all__ = [
     "check_model",
     "errors_member",
     "json_response",
-    "prediction_document",
+    "refusal",
     "route",
+    "terms_of",
 ]
 
 Ready = Callable[[], str]
@@ -85,6 +84,11 @@ def json_response(
     return Response(body, status, dict(headers or {}), media_type="application/json")
 
 
+def terms_of(request: "Request") -> Terms:
+    """Return the time that a request gives its answer by its header. Raises InputError."""
+    return Terms(timeout_of(request.headers.raw))
+
+
 def check_model(front: Front, name: str) -> None:
     """Raise UnknownModelError unless `name` is the model that is served."""
     model = front.endpoint.model
@@ -98,22 +102,6 @@ def errors_member(error: Exception) -> dict[str, Any]:
     return {"errors": found} if found else {}
 
 
-def prediction_document(loaded: LoadedVersion, answered: Answered) -> dict[str, Any]:
-    """Return an answer as the native route gives it."""
-    document: dict[str, Any] = {"prediction": answered.prediction}
-    classes = loaded.predictor.classes
-    if answered.probabilities is not None and classes is not None:
-        document["probabilities"] = dict(
-            zip(class_keys(classes), answered.probabilities, strict=True)
-        )
-    document |= {
-        "prediction_id": answered.prediction_id,
-        "model": loaded.predictor.model,
-        "version": loaded.served.version,
-        "source": answered.source,
-    }
-    if answered.reason:
-        document["reason"] = answered.reason
-    if answered.flags:
-        document["flags"] = list(answered.flags)
-    return document
+def refusal(error: Exception, status: int, message: str) -> Mapping[str, Any]:
+    """Return the document of a refusal in most contracts: `{"error"}`, and every bad field."""
+    return {"error": message, **errors_member(error)}

@@ -12,15 +12,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from steelyard.errors import UsageError
+from steelyard.serve.answer.terms import Terms
 from steelyard.serve.answer.version import LoadedVersion
 from steelyard.serve.contracts.bodies import media_type, members, read_json, rows_of_values
+from steelyard.serve.contracts.documents import prediction_document
 from steelyard.serve.contracts.exchange import (
     Ready,
     check_model,
-    errors_member,
     json_response,
-    prediction_document,
+    refusal,
     route,
+    terms_of,
 )
 from steelyard.serve.http.asgi import Front, MediaTypeError
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import Route
 
-__all__ = ["instances_body", "instances_of", "kserve_v1_routes", "predictions", "refusal"]
+__all__ = ["instances_body", "instances_of", "kserve_v1_routes", "predictions"]
 
 
 def kserve_v1_routes(front: Front, ready: Ready) -> list["Route"]:
@@ -48,7 +50,8 @@ def kserve_v1_routes(front: Front, ready: Ready) -> list["Route"]:
         check_model(front, request.path_params["model"])
         body = await instances_body(front, request)
         loaded = front.endpoint.loaded
-        return await predictions(front, loaded, instances_of(loaded, body, front.limits.rows))
+        rows = instances_of(loaded, body, front.limits.rows)
+        return await predictions(front, loaded, rows, terms_of(request))
 
     return [
         route("/v1/models", models, refusal, "GET"),
@@ -76,13 +79,8 @@ def instances_of(loaded: LoadedVersion, body: bytes, max_rows: int) -> list[Mapp
 
 
 async def predictions(
-    front: Front, loaded: LoadedVersion, rows: Sequence[Mapping[str, Any]]
+    front: Front, loaded: LoadedVersion, rows: Sequence[Mapping[str, Any]], terms: Terms
 ) -> "Response":
     """Answer rows by `{"predictions": [...]}`. Raises what the core raises."""
-    answers = await front.answer(loaded, rows)
+    answers = await front.answer(loaded, rows, terms)
     return json_response({"predictions": [prediction_document(loaded, a) for a in answers]})
-
-
-def refusal(error: Exception, status: int, message: str) -> Mapping[str, Any]:
-    """Return the document of a refusal: `{"error"}`, and every bad field."""
-    return {"error": message, **errors_member(error)}

@@ -34,7 +34,8 @@ from steelyard.serve.contracts.bodies import (
     rows_of_columns,
     rows_of_values,
 )
-from steelyard.serve.contracts.exchange import Ready, errors_member, json_response, route
+from steelyard.serve.contracts.documents import marks_of
+from steelyard.serve.contracts.exchange import Ready, errors_member, json_response, route, terms_of
 from steelyard.serve.http.asgi import Front, MediaTypeError
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def mlflow_routes(front: Front, ready: Ready) -> list["Route"]:
         loaded = front.endpoint.loaded
         rows, probabilities = _asked(loaded, body, kind, front.limits.rows)
         fields = loaded.predictor.fields
-        answers = await front.answer(loaded, [_cleaned(row, fields) for row in rows])
+        rows = [_cleaned(row, fields) for row in rows]
+        answers = await front.answer(loaded, rows, terms_of(request))
         return json_response(_document(loaded, answers, probabilities))
 
     return [
@@ -163,17 +165,8 @@ def _document(
         "model": loaded.predictor.model,
         "version": loaded.served.version,
     }
-    marks = [_mark(i, a) for i, a in enumerate(answers) if a.flags or a.source != "model"]
+    marks = marks_of(answers)
     return document | ({"marks": marks} if marks else {})
-
-
-def _mark(row: int, answered: Answered) -> dict[str, Any]:
-    mark: dict[str, Any] = {"row": row, "source": answered.source}
-    if answered.reason:
-        mark["reason"] = answered.reason
-    if answered.flags:
-        mark["flags"] = list(answered.flags)
-    return mark
 
 
 def _refusal(error: Exception, status: int, message: str) -> Mapping[str, Any]:

@@ -36,14 +36,15 @@ from steelyard.serve.contracts.bodies import (
     read_json,
     rows_of_values,
 )
+from steelyard.serve.contracts.documents import prediction_document
 from steelyard.serve.contracts.exchange import (
     NotAcceptableError,
     Ready,
     json_response,
-    prediction_document,
+    refusal,
     route,
+    terms_of,
 )
-from steelyard.serve.contracts.kserve_v1 import refusal
 from steelyard.serve.http.asgi import Front, MediaTypeError
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def sagemaker_routes(front: Front, ready: Ready) -> list["Route"]:
         body = await front.body(request.scope, request.receive)
         loaded = front.endpoint.loaded
         rows = _rows(loaded.predictor.fields, body, kind, front.limits.rows)
-        return _response(loaded, await front.answer(loaded, rows), wanted)
+        return _response(loaded, await front.answer(loaded, rows, terms_of(request)), wanted)
 
     return [
         route("/ping", ping, refusal, "GET"),

@@ -162,7 +162,7 @@ def rows_of(fields: Sequence[FieldSpec], tensors: Iterable[Tensor]) -> list[dict
     counts = {len(column) for column in columns.values()}
     if len(counts) != 1:
         raise UsageError("expected inputs, all with the same number of rows.")
-    return [{n: column[i] for n, column in columns.items()} for i in range(counts.pop())]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _column(field: FieldSpec, tensor: Tensor) -> list[Any]:
@@ -179,16 +179,16 @@ def _column(field: FieldSpec, tensor: Tensor) -> list[Any]:
         data = raw_values(name, datatype, data, shape[0])
     elif len(data) != shape[0]:
         raise UsageError(f"input {name}: shape {shape} does not hold {len(data)} values.")
-    return [_value(field, value) for value in data]
+    values = list(data)
+    if field.optional:  # an empty text and NaN are null
+        values = [None if value == "" or value != value else value for value in values]
+    if field.kind == "bool":
+        values = [_boolean(value) for value in values]
+    return values
 
 
-def _value(field: FieldSpec, value: Any) -> Any:
-    """Return a tensor's element as the value of a JSON row."""
-    if field.optional and (value is None or value == "" or value != value):
-        return None
-    if field.kind == "bool" and type(value) in (int, float) and value in (0, 1):
-        return bool(value)
-    return value
+def _boolean(value: Any) -> Any:
+    return bool(value) if type(value) in (int, float) and value in (0, 1) else value
 
 
 def wanted_outputs(loaded: LoadedVersion, names: Iterable[object]) -> list[dict[str, Any]]:

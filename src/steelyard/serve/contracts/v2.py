@@ -1,35 +1,45 @@
 """The Open Inference Protocol v2 over REST: metadata and infer, one tensor a column.
 
-Source: the protocol's REST specification (health, metadata, infer).
+Tensors come and go as JSON, or as raw bytes behind the JSON (the extension `binary_tensor_data`). A
+response's `parameters` hold the ids of the predictions and, where the fallback answered or a row is
+odd, `marks`.
+
+Source: the protocol's REST specification (health, metadata, infer) and its binary tensor data
+extension. Statuses: 400 input, 404 another model or version; errors are `{"error"}`, with every bad
+field in `errors`.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 import steelyard
-from steelyard.core.validation import RowLimitError
-from steelyard.core.values import BAD_JSON
-from steelyard.errors import InputError, LogFullError, SteelyardError, UsageError, nearest
-from steelyard.serve.answer.batches import BusyError
-from steelyard.serve.answer.calls import ModelError
+from steelyard.errors import UsageError
+from steelyard.serve.answer.answered import Answered
 from steelyard.serve.answer.version import LoadedVersion
+from steelyard.serve.contracts.bodies import read_json
+from steelyard.serve.contracts.documents import parameters_of
+from steelyard.serve.contracts.exchange import (
+    Handler,
+    Ready,
+    UnknownModelError,
+    check_model,
+    json_response,
+    refusal,
+    route,
+    terms_of,
+)
 from steelyard.serve.contracts.tensors import (
     Tensor,
     metadata,
     output_tensors,
+    raw_bytes,
     rows_of,
     shown_name,
     wanted_outputs,
 )
-from steelyard.serve.http.asgi import (
-    CLIENT_GONE,
-    BodyTooLargeError,
-    ClientGoneError,
-    Front,
-)
+from steelyard.serve.http.asgi import Front, MediaTypeError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -38,20 +48,88 @@ if TYPE_CHECKING:
 
 __all__ = ["tensors_of", "v2_routes"]
 
-_SHOWN: Final = 100
+_EXTENSIONS: Final = ["binary_tensor_data"]
+_HEADER_LENGTH: Final = "inference-header-content-length"
+_SIZE: Final = "binary_data_size"
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
-    try:
-        # NaN is a null of the protocol's numbers and no JSON; the parser that takes it is slower.
-        found = json.loads(body) if b"NaN" in body else msgspec.json.decode(body)
-        if b"NaN" in body:
-            msgspec.json.encode(found)  # refuses the broken text that this parser lets through
-    except BAD_JSON as error:
-        raise UsageError(f"the body is not JSON: {str(error)[:_SHOWN]}.") from None
-    if not isinstance(found, dict):
+def v2_routes(front: Front, ready: Ready) -> list["Route"]:
+    """Return the protocol's routes; `ready` returns why the server is not ready, or nothing."""
+
+    async def server(request: "Request") -> "Response":
+        version = steelyard.__version__
+        return json_response({"name": "steelyard", "version": version, "extensions": _EXTENSIONS})
+
+    async def live(request: "Request") -> "Response":
+        return json_response({"live": True})
+
+    async def server_ready(request: "Request") -> "Response":
+        why_not = ready()
+        return json_response({"ready": not why_not}, 503 if why_not else 200)
+
+    async def model(request: "Request") -> "Response":
+        _check_path(front, request)
+        return json_response(metadata(front.endpoint.loaded))
+
+    async def model_ready(request: "Request") -> "Response":
+        _check_path(front, request)
+        why_not = ready()
+        document = {"name": front.endpoint.model, "ready": not why_not}
+        return json_response(document, 503 if why_not else 200)
+
+    async def infer(request: "Request") -> "Response":
+        _check_path(front, request)
+        return await _infer(front, request)
+
+    gets: dict[str, Handler] = {
+        "/v2": server,
+        "/v2/health/live": live,
+        "/v2/health/ready": server_ready,
+    }
+    bases = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+    for base in bases:
+        gets |= {base: model, f"{base}/ready": model_ready}
+    return [
+        *[route(path, handler, refusal, "GET") for path, handler in gets.items()],
+        *[route(f"{base}/infer", infer, refusal) for base in bases],
+    ]
+
+
+def _check_path(front: Front, request: "Request") -> None:
+    """Raise UnknownModelError where a path names another model or version than the one served."""
+    name, version = request.path_params["model"], request.path_params.get("version")
+    check_model(front, name)
+    current = str(front.endpoint.loaded.served.version)
+    if version is not None and version != current:
+        raise UnknownModelError(f"version {version[:20]} of {name} is not served; {current} is.")
+
+
+async def _infer(front: Front, request: "Request") -> "Response":
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise MediaTypeError("send the body as it is, without Content-Encoding")
+    body = await front.body(request.scope, request.receive)
+    text, raw = _parted(body, request.headers.get(_HEADER_LENGTH))
+    asked = read_json(text)
+    if not isinstance(asked, dict):
         raise UsageError("the body must be an object with inputs.")
-    return found
+    loaded = front.endpoint.loaded
+    rows = rows_of(loaded.predictor.fields, tensors_of(asked, raw))
+    names, binary = _outputs(asked)
+    wanted = wanted_outputs(loaded, names)  # a mistake is told before anything is logged
+    answers = await front.answer(loaded, rows, terms_of(request))
+    return _response(_about(loaded, asked, answers), output_tensors(wanted, answers), binary)
+
+
+def _parted(body: bytes, length: str | None) -> tuple[bytes, bytes]:
+    """Return the JSON of a body and the raw tensors behind it."""
+    if length is None:
+        return body, b""
+    if not (length.isascii() and length.isdigit()) or len(length) > 19 or int(length) > len(body):
+        raise UsageError(
+            f"Inference-Header-Content-Length: expected the bytes of JSON in a body of {len(body)}, "
+            f"got {length[:20]!r}."
+        )
+    return body[: int(length)], body[int(length) :]
 
 
 def _listed(document: Mapping[str, Any], name: str, what: str) -> list[dict[str, Any]]:
@@ -79,146 +157,89 @@ def _shape(tensor: Mapping[str, Any]) -> list[int]:
     return []  # fits no column
 
 
-def tensors_of(request: Mapping[str, Any]) -> Iterator[Tensor]:
-    """Yield the tensors of a request's inputs. Raises UsageError where they are none."""
+def tensors_of(request: Mapping[str, Any], raw: bytes = b"") -> Iterator[Tensor]:
+    """Yield the tensors of a request's inputs, whose data may lie in `raw`, one behind the other.
+
+    Raises UsageError where they are none.
+    """
+    place = 0
     for found in _listed(request, "inputs", "tensors"):
         name, datatype, shape = found.get("name"), found.get("datatype"), _shape(found)
         if not isinstance(name, str):
             raise UsageError(f"no input {shown_name(name)!r}; a name is text.")
-        data = _flat(name, found.get("data"), shape)
+        size = _parameters(found).get(_SIZE)
+        if size is None:
+            data: Sequence[Any] | bytes = _flat(name, found.get("data"), shape)
+        elif type(size) is not int or not 0 <= size <= len(raw) - place or "data" in found:
+            raise UsageError(
+                f"input {shown_name(name)}: expected no data and a {_SIZE} of at most "
+                f"{len(raw) - place}, the bytes left behind the JSON."
+            )
+        else:
+            data = raw[place : place + size]
+            place += size
         yield Tensor(name, datatype if isinstance(datatype, str) else "none", shape, data)
+    if place != len(raw):
+        raise UsageError(f"{len(raw) - place} bytes behind the JSON belong to no input.")
 
 
-def _output_names(request: Mapping[str, Any]) -> list[object]:
-    if not request.get("outputs"):
-        return []
-    return [output.get("name") for output in _listed(request, "outputs", "outputs")]
+def _parameters(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    parameters = found.get("parameters")
+    return parameters if isinstance(parameters, dict) else {}
 
 
-def _document(tensor: Tensor) -> dict[str, Any]:
-    return {
-        "name": tensor.name,
-        "datatype": tensor.datatype,
-        "shape": tensor.shape,
-        "data": tensor.data,
-    }
+def _outputs(request: Mapping[str, Any]) -> tuple[list[object], dict[object, bool]]:
+    """Return the names of the wanted outputs, none for all, and which of them are wanted raw."""
+    usual = _parameters(request).get("binary_data_output") is True
+    names: list[object] = []
+    binary: dict[object, bool] = {}
+    for output in _listed(request, "outputs", "outputs") if request.get("outputs") else ():
+        name, parameters = output.get("name"), _parameters(output)
+        for impossible in ("shared_memory_region", "classification"):
+            if impossible in parameters:
+                raise UsageError(f"output {shown_name(name)}: there is no {impossible} here.")
+        names.append(name)
+        if isinstance(name, str):
+            binary[name] = parameters.get("binary_data", usual) is True
+    return names, binary if names else {"prediction": usual, "probabilities": usual}
 
 
-def _infer_document(
-    loaded: LoadedVersion, request: Mapping[str, Any], outputs: Sequence[Tensor]
+def _about(
+    loaded: LoadedVersion, request: Mapping[str, Any], answers: Sequence[Answered]
 ) -> dict[str, Any]:
-    """Return the response with these outputs."""
-    answer: dict[str, Any] = {
+    about = {
         "model_name": loaded.predictor.model,
         "model_version": str(loaded.served.version),
-        "outputs": [_document(output) for output in outputs],
+        "parameters": parameters_of(answers),
     }
     if isinstance(request.get("id"), str):
-        answer["id"] = request["id"]
-    return answer
-
-
-class _V2:
-    """The protocol's routes of one model."""
-
-    def __init__(self, front: Front, ready: Callable[[], str]) -> None:
-        self._front = front
-        self._endpoint = front.endpoint
-        self._ready = ready
-
-    def routes(self) -> list["Route"]:
-        from starlette.routing import Route
-
-        found = [
-            Route("/v2", self._server),
-            Route("/v2/health/live", self._live),
-            Route("/v2/health/ready", self._server_ready),
-        ]
-        for base in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-            found += [
-                Route(base, self._model),
-                Route(f"{base}/ready", self._model_ready),
-                Route(f"{base}/infer", self._infer, methods=["POST"]),
-            ]
-        return found
-
-    async def _server(self, request: "Request") -> "Response":
-        about = {"name": "steelyard", "version": steelyard.__version__, "extensions": []}
-        return _response(about)
-
-    async def _live(self, request: "Request") -> "Response":
-        return _response({"live": True})
-
-    async def _server_ready(self, request: "Request") -> "Response":
-        why_not = self._ready()
-        return _response({"ready": not why_not}, 503 if why_not else 200)
-
-    async def _model(self, request: "Request") -> "Response":
-        return self._unknown(request) or _response(metadata(self._endpoint.loaded))
-
-    async def _model_ready(self, request: "Request") -> "Response":
-        why_not = self._ready()
-        document = {"name": self._endpoint.model, "ready": not why_not}
-        return self._unknown(request) or _response(document, 503 if why_not else 200)
-
-    async def _infer(self, request: "Request") -> "Response":
-        unknown = self._unknown(request)
-        if unknown is not None:
-            return unknown
-        try:
-            body = await self._front.body(request.scope, request.receive)
-            return _response(await self._inferred(body))
-        except (UsageError, BodyTooLargeError, BusyError, LogFullError, ModelError) as error:
-            return _refusal(error)
-        except ClientGoneError:
-            return _response({}, CLIENT_GONE)  # for the counters; nobody reads it
-
-    async def _inferred(self, body: bytes) -> dict[str, Any]:
-        request = _parsed(body)
-        loaded = self._endpoint.loaded
-        rows = rows_of(loaded.predictor.fields, tensors_of(request))
-        wanted = wanted_outputs(loaded, _output_names(request))  # a mistake is told before logging
-        # Through the one core, so that v2 checks, logs and answers as the native route does.
-        answers = await self._front.answer(loaded, rows)
-        return _infer_document(loaded, request, output_tensors(wanted, answers))
-
-    def _unknown(self, request: "Request") -> "Response | None":
-        """Return a 404 where the path names another model or version than the one served."""
-        name, version = request.path_params["model"], request.path_params.get("version")
-        model = self._endpoint.model
-        if name != model:
-            message = f"no model {name[:_SHOWN]!r}. {nearest(name[:_SHOWN], [model])}"
-            return _response({"error": message}, 404)
-        current = str(self._endpoint.loaded.served.version)
-        if version is not None and version != current:
-            message = f"version {version[:20]} of {name} is not served; {current} is."
-            return _response({"error": message}, 404)
-        return None
+        about["id"] = request["id"]
+    return about
 
 
 def _response(
-    document: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+    about: Mapping[str, Any], outputs: Sequence[Tensor], binary: Mapping[object, bool]
 ) -> "Response":
-    from starlette.responses import JSONResponse
+    from starlette.responses import Response
 
-    return JSONResponse(document, status, headers)
-
-
-def _refusal(error: SteelyardError) -> "Response":
-    document: dict[str, Any] = {"error": str(error)}
-    if isinstance(error, RowLimitError):
-        return _response(document, 413)
-    if isinstance(error, InputError):
-        return _response(document | {"errors": error.errors}, 400)
-    if isinstance(error, UsageError):
-        return _response(document, 400)
-    if isinstance(error, BodyTooLargeError):
-        return _response(document, 413, {"connection": "close"})
-    if isinstance(error, ModelError) and error.reason == "failed":
-        return _response(document, 500)
-    return _response(document, 503, {"retry-after": "1"})
-
-
-def v2_routes(front: Front, ready: Callable[[], str]) -> list["Route"]:
-    """Return the protocol's routes; `ready` returns why the server is not ready, or nothing."""
-    return _V2(front, ready).routes()
+    documents: list[dict[str, Any]] = []
+    parts: list[bytes] = []
+    for output in outputs:
+        document: dict[str, Any] = {
+            "name": output.name,
+            "datatype": output.datatype,
+            "shape": output.shape,
+        }
+        if binary[output.name]:
+            parts.append(raw_bytes(output.datatype, output.data))
+            document["parameters"] = {_SIZE: len(parts[-1])}
+        else:
+            document["data"] = output.data
+        documents.append(document)
+    text = msgspec.json.encode({**about, "outputs": documents})
+    if not parts:
+        return Response(text, media_type="application/json")
+    headers = {_HEADER_LENGTH: str(len(text))}
+    return Response(
+        b"".join([text, *parts]), headers=headers, media_type="application/octet-stream"
+    )

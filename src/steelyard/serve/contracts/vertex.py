@@ -19,12 +19,12 @@ from steelyard.core.json_text import check_row_count
 from steelyard.errors import UsageError
 from steelyard.serve.answer.answered import Answered
 from steelyard.serve.answer.version import LoadedVersion
-from steelyard.serve.contracts.exchange import Ready, json_response, prediction_document, route
+from steelyard.serve.contracts.documents import prediction_document
+from steelyard.serve.contracts.exchange import Ready, json_response, refusal, route, terms_of
 from steelyard.serve.contracts.kserve_v1 import (
     instances_body,
     instances_of,
     predictions,
-    refusal,
 )
 from steelyard.serve.http.asgi import BodyTooLargeError, Front
 
@@ -76,7 +76,7 @@ def vertex_routes(front: Front, ready: Ready, paths: tuple[str, str]) -> list["R
         rows = instances_of(loaded, body, front.limits.rows)
         # Their answers go back by the same way; what it refuses there would be lost.
         check_row_count(len(rows), VERTEX_BYTES // _longest_answer(loaded))
-        return await predictions(front, loaded, rows)
+        return await predictions(front, loaded, rows, terms_of(request))
 
     return [route(paths[0], health, refusal, "GET"), route(paths[1], predict, refusal)]
 

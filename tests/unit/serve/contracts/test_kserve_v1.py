@@ -144,3 +144,13 @@ def test_a_failure_nobody_foresaw_is_500_in_words(stand, house, monkeypatch, cap
     assert answer.status == 500
     assert answer.document == {"error": "the server failed; its log says why"}
     assert "the runtime broke" in caplog.text
+
+
+def test_the_time_that_a_request_gives_is_read_here_too(stand, house):
+    made = stand("price")
+    path = PREDICT.format("price")
+    answer = made.client.call("POST", path, {"instances": [house]}, steelyard_timeout_ms="0")
+    assert answer.status == 400
+    assert answer.document["errors"][0]["field"] == "Steelyard-Timeout-Ms"
+    answer = made.client.call("POST", path, {"instances": [house]}, steelyard_timeout_ms="5000")
+    assert answer.status == 200

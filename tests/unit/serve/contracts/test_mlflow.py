@@ -7,8 +7,10 @@ from mlflow.deployments import PredictionsResponse
 from mlflow.utils.proto_json_utils import dump_input_data
 
 import steelyard
+from steelyard.core.answers import Flag
 
 URL = "/invocations"
+ODD = Flag("area", "range", "far outside")
 
 
 def split(*rows):
@@ -212,10 +214,10 @@ def test_a_fallback_and_an_odd_row_are_marked(stand, house, monkeypatch):
     answers = [
         Answered(1.5, None, "a"),
         Answered(2.5, None, "b", "fallback", "late"),
-        Answered(3.5, None, "c", flags=("area: far outside",)),
+        Answered(3.5, None, "c", flags=(ODD,)),
     ]
 
-    async def answer(loaded, rows):
+    async def answer(loaded, rows, terms):
         return answers
 
     monkeypatch.setattr(made.front, "answer", answer)
@@ -223,6 +225,10 @@ def test_a_fallback_and_an_odd_row_are_marked(stand, house, monkeypatch):
     assert document["predictions"] == [1.5, 2.5, 3.5]
     assert document["marks"] == [
         {"row": 1, "source": "fallback", "reason": "late"},
-        {"row": 2, "source": "model", "flags": ["area: far outside"]},
+        {
+            "row": 2,
+            "source": "model",
+            "flags": [{"field": "area", "rule": "range", "message": "far outside"}],
+        },
     ]
     assert json.dumps(document)

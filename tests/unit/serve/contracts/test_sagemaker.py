@@ -5,12 +5,14 @@ import json
 
 import pytest
 
+from steelyard.core.answers import Flag
 from steelyard.serve.answer.answered import Answered
 from steelyard.serve.answer.limits import Limits
 from steelyard.serve.contracts.table import contracts_of
 from steelyard.serve.http.pages import make_pages
 
 URL = "/invocations"
+ODD = Flag("area", "range", "far outside")
 
 
 @pytest.fixture
@@ -174,10 +176,10 @@ def test_a_fallback_is_marked_in_csv_as_well(hosted, house, monkeypatch):
     made = hosted("price")
     answers = [
         Answered(1.5, None, "a"),
-        Answered(2.5, None, "b", "fallback", "late", ("area: far outside",)),
+        Answered(2.5, None, "b", "fallback", "late", (ODD,)),
     ]
 
-    async def answer(loaded, rows):
+    async def answer(loaded, rows, terms):
         return answers
 
     monkeypatch.setattr(made.front, "answer", answer)
@@ -187,5 +189,5 @@ def test_a_fallback_is_marked_in_csv_as_well(hosted, house, monkeypatch):
     one, two = made.client.call("POST", URL, [house] * 2).document["predictions"]
     assert "reason" not in one
     assert (two["source"], two["reason"], two["flags"]) == (
-        "fallback", "late", ["area: far outside"],
+        "fallback", "late", [{"field": "area", "rule": "range", "message": "far outside"}],
     )  # fmt: skip

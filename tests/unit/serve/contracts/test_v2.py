@@ -31,7 +31,7 @@ def customer_tensors():
         tensor("total", "FP64", [math.nan, 12.5]),
         tensor("plan", "BYTES", ["basic", "pro"]),
         tensor("city", "BYTES", ["Rome", "Ürümqi"]),
-        tensor("since", "BYTES", ["2021-03-01", "2022-03-01"]),
+        tensor("since", "BYTES", ["2021-03-01", "2021-03-02"]),
         tensor("at", "BYTES", ["", "2024-01-01T02:00:00+02:00"]),
         tensor("active", "BOOL", [True, False]),
     ]
@@ -63,7 +63,7 @@ def test_a_tensor_a_column_is_answered_with_the_native_bits(stand, versions):
             "total": 12.5,
             "plan": "pro",
             "city": "Ürümqi",
-            "since": "2022-03-01",
+            "since": "2021-03-02",
             "at": "2024-01-01T00:00:00Z",
             "active": False,
         },
@@ -73,6 +73,9 @@ def test_a_tensor_a_column_is_answered_with_the_native_bits(stand, versions):
         "model_name": "churn",
         "model_version": "1",
         "id": "q1",
+        "parameters": {
+            "prediction_ids": ",".join(record["prediction_id"] for record in made.log.records)
+        },
         "outputs": [
             tensor("prediction", "BOOL", [prediction for prediction, _ in found]),
             tensor("probabilities", "FP64", [p for _, scores in found for p in scores], [2, 2]),
@@ -143,7 +146,7 @@ def test_health_and_places(stand, path, status):
 def test_the_server_says_who_it_is(stand):
     document = stand("price").client.call("GET", "/v2").document
     assert document["name"] == "steelyard"
-    assert document["extensions"] == []
+    assert document["extensions"] == ["binary_tensor_data"]
 
 
 @pytest.mark.parametrize(
