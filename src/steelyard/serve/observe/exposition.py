@@ -2,19 +2,21 @@
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from steelyard.serve.observe.families import FAMILIES, Family
+from steelyard.serve.observe.gpus import Gpus
 from steelyard.serve.observe.metrics import Metrics
 from steelyard.serve.observe.shared import Counted, Histogram, Labels, total
+from steelyard.serve.observe.text_format import media_type, written
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-__all__ = ["exposition"]
+__all__ = ["exposition", "families"]
 
 
 def exposition(metrics: Metrics, accept: str = "") -> tuple[bytes, str]:
@@ -22,23 +24,17 @@ def exposition(metrics: Metrics, accept: str = "") -> tuple[bytes, str]:
 
     `accept` is the header by which a scraper asks for OpenMetrics.
     """
-    # A tenth of a second to import: paid at the first scrape, not before the first answer.
-    from prometheus_client import CollectorRegistry
-    from prometheus_client.exposition import choose_encoder
-    from prometheus_client.registry import Collector
+    form = media_type(accept)
+    return written(families(metrics), form), form
 
+
+def families(metrics: Metrics) -> Iterator["Metric"]:
+    """Give all metrics of a server, as the client library has them."""
     workers = metrics.everyone()
-
-    class Workers(Collector):
-        def collect(self) -> Iterator["Metric"]:
-            yield from _families(metrics.model, total(workers))
-            yield from _processes(workers)
-            yield _build()
-
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(Workers())
-    encode, media_type = choose_encoder(accept)
-    return encode(registry), media_type
+    yield from _families(metrics.model, total(workers))
+    yield from _processes(workers)
+    yield from _gpus()
+    yield _build()
 
 
 def _families(model: str, counted: Counted) -> Iterator["Metric"]:
@@ -90,12 +86,38 @@ def _processes(workers: Sequence[Counted]) -> Iterator["Metric"]:
     yield from found.values()
 
 
+@cache
+def _cards() -> Gpus:
+    return Gpus()
+
+
+def _gpus() -> Iterator["Metric"]:
+    """Give the memory and the load of each graphics card; nothing where there is none."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    cards = _cards().latest()
+    for name, help_text, unit, values in (
+        ("memory_used", "Memory of the card in use.", "bytes", [card.used for card in cards]),
+        ("memory_total", "Memory of the card.", "bytes", [card.total for card in cards]),
+        ("busy", "Share of the last moment in which it worked.", "ratio", [c.busy for c in cards]),
+    ):
+        found = GaugeMetricFamily(
+            f"steelyard_gpu_{name}", help_text, labels=["gpu", "name"], unit=unit
+        )
+        for card, value in zip(cards, values, strict=True):
+            if value is not None:
+                found.add_metric([card.index, card.name], value)
+        if found.samples:
+            yield found
+
+
 def _build() -> "Metric":
     from prometheus_client.core import InfoMetricFamily
 
-    versions = {name: version(name) for name in ("steelyard", "onnxruntime", "numpy")}
-    return InfoMetricFamily(
-        "steelyard_build",
-        "What this server is made of.",
-        {**versions, "python": platform.python_version()},
-    )
+    return InfoMetricFamily("steelyard_build", "What this server is made of.", _versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {name: version(name) for name in ("steelyard", "onnxruntime", "numpy")}
+    return {**found, "python": platform.python_version()}

@@ -5,10 +5,13 @@ from typing import Final, Literal
 
 __all__ = ["FAMILIES", "ROUTES", "STAGES", "Family"]
 
-# Seconds; from a fast model alone to a slow one under load.
-_SECONDS: Final = (
+# Seconds; from a stage of a fast model alone to a slow one under load.
+_STAGE: Final = (
     1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4,
-    1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5,
+)  # fmt: skip
+_REQUEST: Final = (
+    2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
 )  # fmt: skip
 _ROWS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
@@ -52,14 +55,14 @@ FAMILIES: Final[dict[str, Family]] = {
         "A row by stage, from the body's last byte on; rows: a request of several.",
         ("stage",),
         "seconds",
-        _SECONDS,
+        _STAGE,
     ),
     "request_seconds": Family(
         "histogram",
         "A request, from its body's last byte (/predict, answered ones) or its head on, to the answer.",
         ("route",),
         "seconds",
-        _SECONDS,
+        _REQUEST,
     ),
     "batch_rows": Family(
         "histogram", "Rows asked alone that one call of the model answered.", (), "rows", _ROWS

@@ -30,7 +30,7 @@ _BREAKER: Final = ("closed", "half-open", "open")
 _OTHER: Final = "(unknown)"
 _PLACES: Final = frozenset(["body", "rows"])
 _STATUSES: Final = (200, 422, 500, 503)
-_VERSIONS: Final = 8
+_VERSIONS: Final = 4
 """The last ones are told; a server lives through more of them than a scrape can hold."""
 _Noted = tuple[int, int, Sequence[Row], Times, Sequence[Output]]
 
