@@ -38,6 +38,9 @@ class Batches:
         self._most = endpoint.limits.waiting_rows
         self._waiting: list[_Waiting] = []
         self._slowly: asyncio.Task[None] | None = None
+        self._until = 0
+        self._hurry = asyncio.Event()
+        """Set where a row has less time than those for which the call in the thread is waited for."""
 
     @property
     def slow(self) -> bool:
@@ -63,6 +66,8 @@ class Batches:
         if self.slow:
             if self._slowly is None:
                 self._slowly = asyncio.get_running_loop().create_task(self._answer_slowly())
+            elif asked.due < self._until:
+                self._hurry.set()
         elif len(waiting) >= self._connections():
             self.answer_all()  # nobody else can join: each further turn of the loop would cost
         elif len(waiting) == 1:
@@ -123,8 +128,7 @@ class Batches:
         call = calls.in_thread(batch[0][0].loaded, [asked.values for asked, _ in batch])
         left = dict(enumerate(batch))
         while left and not call.done():
-            due = min(asked.due for asked, _ in [*left.values(), *self._waiting])
-            await asyncio.wait([call], timeout=max(due - time.perf_counter_ns(), 0) / 1e9)
+            await self._wait(call, min(asked.due for asked, _ in [*left.values(), *self._waiting]))
             if not call.done():
                 left = self._without_late(left, begun)
         if not left:
@@ -132,6 +136,15 @@ class Batches:
             return
         scored = call.result()
         self._finish(list(left.values()), [scored[i] for i in left], begun)
+
+    async def _wait(self, call: "asyncio.Future[Any]", until: int) -> None:
+        """Wait for a call until some time, or until a row comes that has less time."""
+        self._until = until
+        self._hurry.clear()
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        seconds = max(until - time.perf_counter_ns(), 0) / 1e9
+        await asyncio.wait([call, hurry], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
 
     def _without_late(self, left: dict[int, _Waiting], begun: int) -> dict[int, _Waiting]:
         """Answer those whose time is up, of a batch and of the rows that wait behind it."""

@@ -176,7 +176,7 @@ class Calls:
     def _judge(self, spent: int) -> None:
         # One long call may be the machine's doing, which took the processor away.
         self._long = self._long + 1 if spent > _SLOW_NS else 0
-        self._fast = self._fast + 1 if spent < _FAST_NS else 0
+        self._fast = 0 if spent > _SLOW_NS else self._fast + (spent < _FAST_NS)
         if self.slow:
             self.slow = self._fast < _FAST_CALLS
         elif self._long >= _SLOW_CALLS or spent > _HANG_NS:
