@@ -10,11 +10,7 @@ import asyncio
 from typing import Any, Final
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from steelyard.errors import InputError
@@ -22,6 +18,7 @@ from steelyard.serve.answer import idempotency
 from steelyard.serve.answer.endpoint import Asked
 from steelyard.serve.answer.terms import USUAL, Terms
 from steelyard.serve.http.asgi import TIMEOUT, Front, Headers, timeout_of
+from steelyard.serve.http.bounds import BODY, HEAD, HEADERS, NOTHING, Bounded
 from steelyard.serve.secure.access import KEY_HEADERS
 
 __all__ = ["Protocol"]
@@ -39,7 +36,7 @@ _UNPLAIN: Final = frozenset(
 _TOLD: Final = _UNPLAIN | KEY_HEADERS
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(Bounded):
     """A connection. `config.app` is the front."""
 
     def __init__(
@@ -49,9 +46,10 @@ class Protocol(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
         front = config.app
         assert isinstance(front, Front)
+        seconds, size = front.limits.request_seconds, front.limits.body_bytes
+        super().__init__(config, server_state, app_state, _loop, seconds=seconds, body_bytes=size)
         self._front = front
         self._access = front.access
         self._route = front.route.encode()
@@ -69,12 +67,16 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request; what ASGI wants is made when it is known to be wanted."""
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        self.stage, self.begun = HEAD, True
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
         """Choose the way by which the request is answered."""
+        self.stage = BODY
         self._short = (
             self.url == self._route
             and _answered(self.cycle)
@@ -99,6 +101,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Ask for the answer."""
+        self.stage = NOTHING
         if not self._short:
             super().on_message_complete()
             return
@@ -128,6 +131,13 @@ class Protocol(HttpToolsProtocol):
         else:
             super().shutdown()
 
+    def refuse(self, status: int) -> None:
+        """Answer what is no request, or not whole in time, behind what came before it; close."""
+        self._front.batches.answer_all()
+        if self._short:
+            self._short, self.stage = False, HEAD
+        super().refuse(status)
+
     def _plain(self) -> bool:
         """Say whether the headers ask for nothing but the answer to a small JSON body, and may."""
         length, key, self._terms = -1, b"", USUAL
@@ -148,6 +158,7 @@ class Protocol(HttpToolsProtocol):
                     return False  # uvicorn's way says what is wrong with it
         return (
             0 <= length <= self._limit
+            and len(self.headers) <= HEADERS
             and not self.expect_100_continue
             and (
                 not self._access.on
@@ -159,6 +170,7 @@ class Protocol(HttpToolsProtocol):
         """Leave the request to uvicorn's way, behind the answers to those that came before it."""
         if self._waiting:
             self._front.batches.answer_all()
+        self.check_head()
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expects
