@@ -1,5 +1,6 @@
 """Keys of a working folder, and what a server of it is secured with."""
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -23,7 +24,8 @@ def secured(config: Config, *, auth: Auth = "auto") -> Security:
     """
     if auth == "off":
         return Security()
-    access = Access(KeyFile(config.keys), required=auth == "required")
+    health = filter(None, [os.environ.get("AIP_HEALTH_ROUTE")])
+    access = Access(KeyFile(config.keys), required=auth == "required", health=health)
     access.load()
     return Security(access)
 

@@ -31,6 +31,12 @@ __all__ = ["Setup", "bind", "work"]
 
 _log = logging.getLogger(__name__)
 
+_HEADERS: Final = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cache-Control", "no-store"),
+    ("Referrer-Policy", "no-referrer"),
+)
+"""On every response, whichever way it goes: the parser's, ASGI's, or a refusal before either."""
 _BACKLOG: Final = 2048
 _DRAIN_SECONDS: Final = 25
 _KEEP_ALIVE_SECONDS: Final = 75
@@ -187,6 +193,7 @@ def _config(front: Front) -> uvicorn.Config:
         # A client's word for its own address is nothing that a prediction needs.
         "proxy_headers": False,
         "server_header": False,
+        "headers": list(_HEADERS),
         "timeout_graceful_shutdown": _DRAIN_SECONDS,
         "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
         "backlog": _BACKLOG,

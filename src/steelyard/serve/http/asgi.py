@@ -23,7 +23,6 @@ from steelyard.serve.secure.access import (
     Access,
     ForbiddenError,
     UnauthenticatedError,
-    is_open,
     scope_of,
 )
 
@@ -142,7 +141,7 @@ class Front:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""
-        if self.access.on and scope["type"] == "http" and not is_open(scope["path"]):
+        if self.access.on and scope["type"] == "http":
             refused = self._barred(scope)
             if refused is not None:
                 return self._respond(scope, send, *_refusal(refused))
@@ -203,6 +202,8 @@ class Front:
 
     def _barred(self, scope: Scope) -> SteelyardError | None:
         """Return why a request may not be answered to whoever sent it."""
+        if self.access.is_open(scope["method"], scope["path"]):
+            return None
         client = (scope.get("client") or ("",))[0]
         needed = scope_of(scope["path"])
         try:

@@ -40,6 +40,7 @@ _WHY: Final = {
     414: b"the URL is too long",
     431: b"the headers are too many or too long",
 }
+_OFFER: Final = frozenset([b"connection", b"upgrade", b"http2-settings"])
 # What uvicorn raises for a URL that is none.
 _UNREADABLE: Final = (httptools.HttpParserError, UnicodeError, AttributeError)
 
@@ -75,6 +76,7 @@ class Bounded(HttpToolsProtocol):
         """Whether the head that is read began in the part that came last."""
         self._seconds = seconds
         self._largest = 2 * body_bytes + _HEAD_BYTES  # chunks of a body have heads of their own
+        self._offered = False
         self._size = 0
         self._came = 0
         self._since = HEAD
@@ -102,8 +104,7 @@ class Bounded(HttpToolsProtocol):
                     self.parser.feed_data(rest)
                     break
                 except httptools.HttpParserUpgrade as offer:
-                    # Another protocol was offered, as some clients do by default: this one goes on.
-                    rest = rest[offer.args[0] :]
+                    rest = self._without_offer() + rest[offer.args[0] :]
         except httptools.HttpParserError as error:
             self.refuse(_status(error))
             return
@@ -125,12 +126,24 @@ class Bounded(HttpToolsProtocol):
             self._write_watch.cancel()
             self._write_watch = None
 
-    def check_head(self) -> None:
-        """Raise RefusedHeadError where a complete head is larger than is taken."""
+    def on_message_complete(self) -> None:
+        """End a request, but not one whose body is still to be read."""
+        if not self._offered:
+            super().on_message_complete()
+
+    def takes_head(self) -> bool:
+        """Say whether a complete head begins a request; raise RefusedHeadError where it may not.
+
+        One that offers another protocol, as Java's clients do by default, comes again without.
+        """
         if len(self.url) > _URL_BYTES:
             raise RefusedHeadError(414)
         if len(self.headers) > HEADERS:
             raise RefusedHeadError(431)
+        self._offered = self.parser.should_upgrade()
+        if self._offered and self.parser.get_method() == b"CONNECT":
+            raise RefusedHeadError(400)
+        return not self._offered
 
     def refuse(self, status: int) -> None:
         """Answer what is no request, or not whole in time, behind what came before it; close."""
@@ -154,6 +167,21 @@ class Bounded(HttpToolsProtocol):
         body = b'{"error":"%b"}' % _WHY[status]
         self.transport.write(b"".join([STATUS_LINE[status], *own, _LINES % len(body), body]))
         self.transport.close()
+
+    def _without_offer(self) -> bytes:
+        """Return the head that was read, with nothing offered, for a parser that reads bodies.
+
+        The one that saw the offer would take the body for the next request.
+        """
+        lines = [b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)]
+        for name, value in self.headers:
+            if name not in _OFFER:
+                lines.append(b"%b: %b" % (name, value))
+            elif name == b"connection" and b"close" in value.lower():
+                lines.append(b"connection: close")
+        self._offered = False
+        self.parser = httptools.HttpRequestParser(self)
+        return b"\r\n".join([*lines, b"", b""])
 
     def _cycle(self) -> RequestResponseCycle | None:
         """Return the newest request that went uvicorn's way; there need not have been one."""

@@ -1,5 +1,7 @@
 """What is not hot: health, metrics, OpenAPI, docs and the Open Inference Protocol, by Starlette."""
 
+import base64
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from html import escape
@@ -89,8 +91,9 @@ def _document_routes(front: Front) -> list["Route"]:
         page = (files("steelyard.serve.http") / "docs.html").read_text(encoding="utf-8")
         # "<" may open no tag, not even a comment, inside a script element.
         data = json.dumps(document()).replace("<", "\\u003c")
-        page = page.replace("{{title}}", escape(front.endpoint.model)).replace("{{openapi}}", data)
-        return HTMLResponse(page)
+        page = page.replace("{{title}}", escape(front.endpoint.model))
+        headers = {"content-security-policy": _policy(page)}
+        return HTMLResponse(page.replace("{{openapi}}", data), headers=headers)
 
     async def index(request: "Request") -> "Response":
         model = front.endpoint.model
@@ -105,6 +108,23 @@ def _document_routes(front: Front) -> list["Route"]:
         Route("/openapi.json", openapi),
         Route("/docs", docs),
     ]
+
+
+def _policy(page: str) -> str:
+    """Return what a browser may do with the page: run its own script and style, and ask this server.
+
+    Both are named by their hashes, so that nothing that came into the page by its data would run.
+    """
+    hashes = {}
+    for tag, opening in (("style", "<style>"), ("script", "<script>")):
+        inside = page.partition(opening)[2].partition(f"</{tag}>")[0]
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        hashes[tag] = f"'sha256-{digest}'"
+    return (
+        f"default-src 'none'; script-src {hashes['script']}; style-src {hashes['style']}; "
+        "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
 
 
 async def _http_error(request: "Request", error: Any) -> "Response":

@@ -170,7 +170,8 @@ class Protocol(Bounded):
         """Leave the request to uvicorn's way, behind the answers to those that came before it."""
         if self._waiting:
             self._front.batches.answer_all()
-        self.check_head()
+        if not self.takes_head():
+            return
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expects

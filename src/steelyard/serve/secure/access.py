@@ -27,7 +27,6 @@ __all__ = [
     "Failure",
     "ForbiddenError",
     "UnauthenticatedError",
-    "is_open",
     "scope_of",
 ]
 
@@ -87,18 +86,6 @@ class _Known:
         self.verified: dict[bytes, _Grant] = {}
 
 
-def is_open(path: str) -> bool:
-    """Say whether a path is answered to anybody: health, which balancers ask for without a key.
-
-    >>> is_open("/health/ready"), is_open("/v2/models/churn/ready"), is_open("/health/../metrics")
-    (True, True, False)
-    """
-    if path in _OPEN:
-        return True
-    parts = path.split("/")
-    return parts[:3] == ["", "v2", "models"] and parts[-1] == "ready" and len(parts) in (5, 7)
-
-
 def scope_of(path: str) -> str:
     """Return the scope that a path needs."""
     return "metrics" if path == "/metrics" else "predict"
@@ -108,17 +95,35 @@ class Access:
     """Decides by the keys of a file, which it follows; without one it is open. Threads may share one.
 
     `on` says whether a key is asked for: where it is required, or once there has been a key. It does
-    not go off again while the process lives, whatever becomes of the file.
+    not go off again while the process lives, whatever becomes of the file. `health` names further
+    paths that tell no more than health, and are open to all.
     """
 
-    def __init__(self, file: KeyFile | None, *, required: bool = False) -> None:
+    def __init__(
+        self, file: KeyFile | None, *, required: bool = False, health: Iterable[str] = ()
+    ) -> None:
         self._file = file
+        self._open = _OPEN | set(health)
         self.on = required
         self._seen: object = None
         self._looked = 0.0
         self._known = _Known({})
         self._failures: Counter[Failure] = Counter()
         self._lock = threading.Lock()
+
+    def is_open(self, method: str, path: str) -> bool:
+        """Say whether a path is answered to anybody: health, which balancers ask for without a key.
+
+        >>> access = Access(None)
+        >>> access.is_open("GET", "/health/ready"), access.is_open("GET", "/health/../metrics")
+        (True, False)
+        """
+        if method not in ("GET", "HEAD"):
+            return False
+        if path in self._open:
+            return True
+        parts = path.split("/")
+        return parts[:3] == ["", "v2", "models"] and parts[-1] == "ready" and len(parts) in (5, 7)
 
     def load(self) -> None:
         """Read the keys. Raises what `KeyFile.read` does."""

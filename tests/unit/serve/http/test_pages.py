@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import re
 
 import pytest
@@ -53,6 +55,23 @@ def test_the_docs_page_needs_nothing_from_elsewhere(stand, name):
     assert not outside
     assert page.count("<script") == page.count("</script>") == 2
     assert f"/predict/{name}" in page
+
+
+def test_a_browser_runs_nothing_but_the_docs_own_script(stand):
+    answer = stand("price").client.call("GET", "/docs")
+    policy = dict(
+        part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";")
+    )
+    page = answer.body.decode()
+    for tag in ("script", "style"):
+        inside = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        assert len(inside) == 1
+        digest = base64.b64encode(hashlib.sha256(inside[0].encode()).digest()).decode()
+        assert policy[f"{tag}-src"] == f"'sha256-{digest}'"
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert policy["connect-src"] == "'self'"  # the page asks for predictions
+    # What such a policy forbids would not work: attributes that style, or that run.
+    assert not re.findall(r"<[^>]+ (style|on\w+)=", page.partition("<script>")[0])
 
 
 def test_the_front_page_says_where_things_are(stand):

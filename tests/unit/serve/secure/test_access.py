@@ -12,7 +12,6 @@ from steelyard.serve.secure.access import (
     Access,
     ForbiddenError,
     UnauthenticatedError,
-    is_open,
     scope_of,
 )
 from steelyard.serve.secure.keys import KeyFile
@@ -229,12 +228,14 @@ def test_failures_are_counted_and_bounded(access):
 
 
 def test_health_is_open_and_nothing_else_is():
+    access = Access(None, health=["/alive"])
     for path in ("/health/live", "/health/ready", "/ping", "/v2/health/ready", "/v2/models/a/ready",
-                 "/v2/models/a/versions/1/ready"):  # fmt: skip
-        assert is_open(path)
+                 "/v2/models/a/versions/1/ready", "/alive"):  # fmt: skip
+        assert access.is_open("GET", path)
+        assert not access.is_open("POST", path)
     for path in ("/", "/health/", "/health/x", "/health/../predict/a", "//health/live", "/v2/models/a",
                  "/v2/models/a/infer", "/v2/models/ready", "/metrics", "/docs", "/HEALTH/live",
-                 "/v2/models/a/b/c/d/ready", "/predict/ready"):  # fmt: skip
-        assert not is_open(path)
+                 "/v2/models/a/b/c/d/ready", "/predict/ready", "/alive/x"):  # fmt: skip
+        assert not access.is_open("GET", path)
     assert [scope_of(path) for path in ("/metrics", "/docs", "/predict/a")] == [
         "metrics", "predict", "predict"]  # fmt: skip
