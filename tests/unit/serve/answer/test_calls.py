@@ -42,12 +42,19 @@ class Model:
 @pytest.fixture
 def broken(stand, monkeypatch):
     """Return a function that makes an endpoint with limits, and its model that can be broken."""
+    every = []
 
     def make(**limits):
         made = stand("price", Limits(**limits))
-        return made, Model(made.endpoint.loaded, monkeypatch)
+        every.append((made, Model(made.endpoint.loaded, monkeypatch)))
+        return every[-1]
 
-    return make
+    yield make
+    for made, model in every:
+        model.hangs.set()
+        if made.endpoint.calls._pool is not None:
+            # The bundle is shared: a call that goes on would be one of the next test's.
+            made.endpoint.calls._pool.shutdown(wait=True)
 
 
 def document(outcome):
@@ -180,7 +187,6 @@ def test_a_model_that_hangs_is_given_up_in_time_and_the_server_goes_on(broken, h
     assert answers[0].document["reason"] == "late"
     assert {one["reason"] for one in many.document["predictions"]} <= {"late", "broken"}
     assert len(made.log.lines) == 1 + 8 + 40
-    made.endpoint.calls.close()
 
 
 def test_who_has_little_time_does_not_wait_for_who_has_much(broken, house):
@@ -201,7 +207,6 @@ def test_who_has_little_time_does_not_wait_for_who_has_much(broken, house):
     hurried, patient = asyncio.run(asyncio.wait_for(go(), 20))
     assert hurried.document["reason"] == "late"
     assert patient.document["source"] == "model"
-    made.endpoint.calls.close()
 
 
 def test_a_slow_model_is_called_for_all_that_wait_and_keeps_nothing_else_waiting(broken, house):
@@ -226,7 +231,6 @@ def test_a_slow_model_is_called_for_all_that_wait_and_keeps_nothing_else_waiting
     assert [answer.document["source"] for answer in answers] == ["model"] * 21
     assert len({answer.document["prediction"] for answer in answers}) == 1
     assert model.calls - before == 2
-    made.endpoint.calls.close()
 
 
 def test_a_model_that_is_fast_again_is_called_in_place_again(broken, house):
@@ -237,7 +241,6 @@ def test_a_model_that_is_fast_again_is_called_in_place_again(broken, house):
         if not made.endpoint.calls.slow:
             break
     assert not made.endpoint.calls.slow
-    made.endpoint.calls.close()
 
 
 def test_no_more_rows_wait_than_may(broken, house):
@@ -297,7 +300,6 @@ def test_a_model_that_never_comes_back_makes_the_server_say_that_it_is_not_alive
         model.hangs.set()
 
     asyncio.run(asyncio.wait_for(go(), 20))
-    made.endpoint.calls.close()
 
 
 def test_a_row_that_a_guard_refuses_is_never_the_fallbacks(broken, house, monkeypatch):
