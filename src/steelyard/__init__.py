@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 # A command line and a server import the package without defining a model; pydantic, which only
 # definitions need, would be most of their start. So names are fetched when they are first used.
 if TYPE_CHECKING:
+    from steelyard.client import AsyncClient, Client
     from steelyard.core.definition import Constant, Model, param, row_features
     from steelyard.core.gates import (
         AtLeast,
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
     from steelyard.core.splits import ColumnSplit, GroupSplit, Stratified, TimeSplit
 
 __all__ = [
+    "AsyncClient",
     "AtLeast",
     "AtMost",
     "Baseline",
     "Champion",
+    "Client",
     "ColumnSplit",
     "Constant",
     "Csv",
@@ -55,8 +58,9 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "definition": ("Constant", "Model", "param", "row_features"),
-    "gates": (
+    "client": ("AsyncClient", "Client"),
+    "core.definition": ("Constant", "Model", "param", "row_features"),
+    "core.gates": (
         "AtLeast",
         "AtMost",
         "Baseline",
@@ -68,17 +72,17 @@ _HOMES = {
         "SlicesAtMost",
         "waive",
     ),
-    "guards": ("Guards",),
-    "schema": ("Field", "Row"),
-    "sources": ("Csv", "Parquet", "Python", "Sql"),
-    "splits": ("ColumnSplit", "GroupSplit", "Stratified", "TimeSplit"),
+    "core.guards": ("Guards",),
+    "core.schema": ("Field", "Row"),
+    "core.sources": ("Csv", "Parquet", "Python", "Sql"),
+    "core.splits": ("ColumnSplit", "GroupSplit", "Stratified", "TimeSplit"),
 }
 
 
 def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
-            value = getattr(import_module(f"steelyard.core.{home}"), name)
+            value = getattr(import_module(f"steelyard.{home}"), name)
             globals()[name] = value
             return value
     message = f"module 'steelyard' has no attribute {name!r}"

@@ -6,8 +6,10 @@ SteelyardError
 │   ├── DataError          a table cannot be read, or too much of it is bad
 │   ├── InputError         a row breaks its schema: every bad field is listed
 │   ├── CompileError       an estimator or feature has no faithful compiled form
-│   └── NotFoundError      no such model, version, alias or file
+│   ├── NotFoundError      no such model, version, alias or file
+│   └── AccessError        a server asks for a key, or for one that may do more
 ├── RefusedError           a verdict, check or comparison says no; exit code 1
+├── UnavailableError       a server cannot be reached, or has no answer in time; exit code 1
 └── StoreError             a store is damaged or cannot take what it was given
     ├── IntegrityError     bytes do not match their recorded hash
     ├── ConflictError      somebody else wrote first
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 __all__ = [
+    "AccessError",
     "CompileError",
     "ConflictError",
     "DataError",
@@ -31,6 +34,7 @@ __all__ = [
     "RefusedError",
     "SteelyardError",
     "StoreError",
+    "UnavailableError",
     "UsageError",
     "nearest",
 ]
@@ -104,10 +108,36 @@ class NotFoundError(UsageError):
     """A named model, version, alias or file does not exist."""
 
 
+class AccessError(UsageError):
+    """A server asks for an API key, or for one that may do more."""
+
+
 class RefusedError(SteelyardError):
     """A verdict, a check or a comparison says no."""
 
     exit_code: ClassVar[int] = 1
+
+
+class UnavailableError(SteelyardError):
+    """A server cannot be reached, or has no answer in time.
+
+    `status` is its last one, if any; `retry_after` the seconds after which to ask again, None where
+    that is of no use.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        fix: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, fix=fix)
+        self.status = status
+        self.retry_after = retry_after
 
 
 class StoreError(SteelyardError):

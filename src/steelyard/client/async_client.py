@@ -1,0 +1,144 @@
+"""The client for an event loop: the same, awaited."""
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from steelyard.client.exchange import Call
+from steelyard.client.prediction import Prediction, Service
+from steelyard.client.rows import RowLike, shifted
+from steelyard.client.settings import Fallback, Settings, Verify, unreachable
+from steelyard.core.schema import Row
+from steelyard.errors import InputError, UnavailableError
+
+if TYPE_CHECKING:
+    import httpx2
+
+__all__ = ["AsyncClient"]
+
+
+class AsyncClient:
+    """Asks one server for predictions from an event loop; what `Client` says holds here too.
+
+    >>> async with AsyncClient("http://127.0.0.1:8000") as client:  # doctest: +SKIP
+    ...     predictions = await asyncio.gather(*(client.predict(row) for row in rows))
+
+    A client belongs to one loop. `fallback`, where it is a function, is called, not awaited.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        row: type[Row] | None = None,
+        fallback: Fallback | None = None,
+        timeout: float = 10.0,
+        attempts: int = 6,
+        api_key: str | None = None,
+        verify: Verify = True,
+    ) -> None:
+        self._settings = Settings(url, row, fallback, timeout, attempts, api_key, verify)
+        self._connections: dict[int, httpx2.AsyncClient] = {}
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({self._settings.url!r})"
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; a later call makes new ones."""
+        made = self._connections.pop(os.getpid(), None)
+        if made is not None:
+            await made.aclose()
+
+    async def service(self) -> Service:
+        """Ask the server what it offers: the model, its version, a row's schema.
+
+        Raises UnavailableError, AccessError.
+        """
+        call = self._settings.openapi(self._settings.timeout)
+        return self._settings.learn(await self._ask(call))
+
+    async def predict(
+        self, row: RowLike, *, timeout: float | None = None, prediction_id: str | None = None
+    ) -> Prediction:
+        """Return the prediction for one row: a dict, or an instance of a Row.
+
+        `prediction_id`, a new UUIDv7, may be kept by the caller to ask again after a crash.
+
+        Raises InputError with every bad field, UnavailableError where there is no answer and no
+        fallback, AccessError, NotFoundError, UsageError.
+        """
+        call = self._settings.one(row, timeout, prediction_id)
+        try:
+            await self._find_route(call)
+            return self._settings.read_one(await self._ask(call))
+        except UnavailableError as error:
+            return self._settings.fall_back(row, call, error)
+
+    async def predict_many(
+        self, rows: Iterable[RowLike], *, timeout: float | None = None
+    ) -> list[Prediction]:
+        """Return the predictions for rows, in their order; they are sent a thousand at once.
+
+        `timeout` is for each such request. Raises what `predict` does; the fields of an InputError
+        are named `rows.N.field`, and the rows before may have been predicted.
+        """
+        settings, found, attempts = self._settings, list[Prediction](), None
+        for chunk in settings.chunks(rows):
+            call = settings.many(chunk, timeout)
+            try:
+                await self._find_route(call)
+                found += settings.read_many(await self._ask(call, attempts), chunk)
+                attempts = None
+            except InputError as error:
+                raise shifted(error, chunk.start) from None
+            except UnavailableError as error:
+                found += settings.fall_back_many(chunk, call, error)
+                attempts = 1  # a server that is gone is not waited for by every chunk
+        return found
+
+    async def _find_route(self, call: Call) -> None:
+        if self._settings.model:
+            return
+        first = self._settings.openapi(call.left())
+        try:
+            self._settings.learn(await self._ask(first))
+        except UnavailableError:
+            call.tries = first.tries
+            raise
+
+    async def _ask(self, call: Call, attempts: int | None = None) -> bytes:
+        import tenacity
+
+        retrying = tenacity.AsyncRetrying(**self._settings.policy(call, attempts))
+        return await retrying(self._send, call)
+
+    async def _send(self, call: Call) -> bytes:
+        import httpx2
+
+        try:
+            response = await self._connected().request(
+                call.method,
+                self._settings.path(call),
+                content=call.body,
+                headers=call.headers(),
+                timeout=call.left(),
+            )
+        except httpx2.TransportError as error:
+            raise unreachable(error) from None
+        return call.answer(response.status_code, response.headers, response.content)
+
+    def _connected(self) -> "httpx2.AsyncClient":
+        import httpx2
+
+        # By process: a forked child must not talk into its parent's connections.
+        found = self._connections.get(os.getpid())
+        if found is None:
+            made = httpx2.AsyncClient(**self._settings.connection())
+            found = self._connections.setdefault(os.getpid(), made)
+        return found
