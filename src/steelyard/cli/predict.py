@@ -13,7 +13,7 @@ _SHOWN = 20
 
 
 def predict(
-    ref: Annotated[str, typer.Argument(metavar="REF", help="NAME[@ALIAS|@VERSION|@sha256:...]")],
+    ref: Annotated[str, typer.Argument(metavar="REF", help=r"NAME\[@ALIAS|@VERSION|@sha256:...]")],
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="JSON, JSON lines, CSV, Parquet.")],
     as_json: Json = False,
 ) -> None:

@@ -1,50 +1,96 @@
 """`steelyard serve`: answer over HTTP."""
 
+import os
 from typing import Annotated, Literal
 
 import typer
 
 from steelyard.core.config import Config
+from steelyard.errors import UsageError
 
 __all__ = ["serve"]
 
+_Ref = Annotated[
+    str,
+    typer.Argument(
+        metavar="[REF|FOLDER]",
+        help=r"NAME\[@ALIAS|@VERSION|@sha256:...], or the folder of a bundle, with a slash in it; "
+        "by default STEELYARD_REF, or where a platform has put the model.",
+        show_default=False,
+    ),
+]
+_Host = Annotated[
+    str | None, typer.Option(help=r"Address to listen on.  \[default: 127.0.0.1, or a platform's]")
+]
+_Port = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65535,
+        help=r"0 takes any free one.  \[default: PORT, else 8000, or a platform's]",
+    ),
+]
+_Contract = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="mlflow or sagemaker, which both answer /invocations; the others are on anyway. "
+        r"\[default: mlflow, or a platform's]",
+    ),
+]
+_Workers = Annotated[int, typer.Option(min=1, max=64, help="Processes that answer.")]
+_Durability = Annotated[
+    Literal["group", "power"],
+    typer.Option(help="fsync the log every 50 ms, or before every answer."),
+]
+_OnFull = Annotated[
+    Literal["refuse", "answer"], typer.Option(help="What to do when the log's disk is full.")
+]
+_Auth = Annotated[
+    Literal["auto", "required", "off"],
+    typer.Option(help="Ask for an API key: once one was made, always, or never."),
+]
+_LogFormat = Annotated[
+    Literal["auto", "text", "json"],
+    typer.Option(
+        envvar="STEELYARD_LOG_FORMAT",
+        help="How events are told on stderr: text at a terminal, else JSON, if auto.",
+    ),
+]
+_AccessLog = Annotated[
+    bool, typer.Option("--access-log", help="Tell every request; costs a third of the speed.")
+]
+
 
 def serve(
-    ref: Annotated[str, typer.Argument(metavar="REF", help="NAME[@ALIAS|@VERSION|@sha256:...]")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that answer.")] = 1,
-    durability: Annotated[
-        Literal["group", "power"],
-        typer.Option(help="fsync the log every 50 ms, or before every answer."),
-    ] = "group",
-    on_full: Annotated[
-        Literal["refuse", "answer"],
-        typer.Option(help="What to do when the log's disk is full."),
-    ] = "refuse",
-    auth: Annotated[
-        Literal["auto", "required", "off"],
-        typer.Option(help="Ask for an API key: once one was made, always, or never."),
-    ] = "auto",
-    log_format: Annotated[
-        Literal["auto", "text", "json"],
-        typer.Option(
-            envvar="STEELYARD_LOG_FORMAT",
-            help="How events are told on stderr: text at a terminal, else JSON, if auto.",
-        ),
-    ] = "auto",
-    access_log: Annotated[
-        bool, typer.Option("--access-log", help="Tell every request; costs a third of the speed.")
-    ] = False,
+    ref: _Ref = "",
+    host: _Host = None,
+    port: _Port = None,
+    contract: _Contract = None,
+    workers: _Workers = 1,
+    durability: _Durability = "group",
+    on_full: _OnFull = "refuse",
+    auth: _Auth = "auto",
+    log_format: _LogFormat = "auto",
+    access_log: _AccessLog = False,
 ) -> None:
     """Serve a proven version; follow its alias as it moves; drain on SIGTERM."""
+    from steelyard.flow.hosting import hosting
     from steelyard.flow.securing import secured
     from steelyard.flow.serving import Options, serve_reference
 
     config = Config.load()
+    given = hosting(os.environ)
+    named = ref or given.ref
+    if not named:
+        raise UsageError(
+            "nothing says which model to serve.",
+            fix="Name one: steelyard serve churn. `steelyard models` lists them.",
+        )
     options = Options(
-        host=host,
-        port=port,
+        host=given.host if host is None else host,
+        port=given.port if port is None else port,
+        contracts=tuple(contract or given.contracts),
         workers=workers,
         durability=durability,
         on_full=on_full,
@@ -52,4 +98,4 @@ def serve(
         log_form=None if log_format == "auto" else log_format,
         access_log=access_log,
     )
-    serve_reference(ref, config, options)
+    serve_reference(named, config, options)

@@ -10,7 +10,7 @@ from steelyard.core.config import Config
 
 __all__ = ["diff", "doctor", "models", "promote", "reproduce", "rollback", "show", "verify"]
 
-Ref = Annotated[str, typer.Argument(metavar="REF", help="NAME[@ALIAS|@VERSION|@sha256:...]")]
+Ref = Annotated[str, typer.Argument(metavar="REF", help=r"NAME\[@ALIAS|@VERSION|@sha256:...]")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the ledger.")]
 
 

@@ -18,12 +18,12 @@ from typing import IO, Final, Literal
 from steelyard.bundle.format import read_verified
 from steelyard.core.config import Config
 from steelyard.core.ids import uuid7
-from steelyard.core.reference import Reference
 from steelyard.errors import StoreError
-from steelyard.flow.stores import open_ledger
+from steelyard.flow.following import subject
 from steelyard.predictions.writer import PredictionWriter
 from steelyard.serve.answer.endpoint import Endpoint
-from steelyard.serve.answer.version import Follow, Served
+from steelyard.serve.answer.version import Served
+from steelyard.serve.contracts.table import contracts_of
 from steelyard.serve.observe import logs
 from steelyard.serve.secure.security import Security
 from steelyard.serve.server import Setup
@@ -41,29 +41,12 @@ _PROBE_BYTES: Final = 4096
 _URL: Final = re.compile(r"http://127\.0\.0\.1:\d+")
 
 
-def _follow(reference: Reference, config: Config) -> Follow:
-    """Return what tells a server which version its reference names now."""
-    ledger = open_ledger(config)
-    seen: tuple[int, Served] | None = None
-
-    def follow() -> Served:
-        nonlocal seen
-        tail = ledger.tail(reference.model)
-        if seen is None or seen[0] != tail:
-            version = ledger.resolve(reference)
-            ledger.prove(version)
-            folder = ledger.bundle_folder(version)
-            seen = (tail, Served(version.number, version.bundle, folder))
-        return seen[1]
-
-    return follow
-
-
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a version is served, with the defaults of the command line.
 
     `log_form` None means text where a person reads what the server says, and JSON otherwise.
+    `contracts` are the wire contracts that are chosen where paths clash.
     """
 
     host: str = "127.0.0.1"
@@ -74,20 +57,22 @@ class Options:
     security: Security = field(default_factory=Security)
     log_form: logs.Form | None = None
     access_log: bool = False
+    contracts: tuple[str, ...] = ()
 
 
 def serve_reference(ref: str, config: Config, options: Options) -> None:
-    """Serve what a reference names until SIGTERM, following its alias as it moves.
+    """Serve what a reference or a folder names until SIGTERM, following an alias as it moves.
 
-    Raises RefusedError where the version has no passed verdict bound to its bundle.
+    Raises RefusedError where the version has no passed verdict bound to its bundle, and UsageError
+    for contracts that clash.
     """
     durability, on_full = options.durability, options.on_full
-    reference = Reference.parse(ref)
-    follow = _follow(reference, config)
-    found = follow()  # a mistake is told before anything listens
+    contracts = contracts_of(options.contracts, os.environ)
+    served = subject(ref, config)
+    found = served.follow()  # a mistake is told before anything listens
     form = options.log_form or logs.by_terminal()
     logs.set_up(form)
-    _tell_start(reference.model, found, options.workers)
+    _tell_start(served.model, found, options.workers)
 
     def open_log(model: str) -> PredictionWriter:
         folder = config.predictions / model
@@ -102,7 +87,7 @@ def serve_reference(ref: str, config: Config, options: Options) -> None:
     with tempfile.TemporaryDirectory(prefix="steelyard-") as shared:
         counters = Path(shared) if options.workers > 1 else None
         setup = Setup(
-            follow,
+            served.follow,
             open_log,
             uuid7,
             log_problem,
@@ -110,6 +95,7 @@ def serve_reference(ref: str, config: Config, options: Options) -> None:
             workers=options.workers,
             security=options.security,
             access_log=options.access_log,
+            contracts=contracts,
         )
         serve(setup, options.host, options.port, _announce if form == "text" else _announce_event)
 

@@ -1,0 +1,95 @@
+"""What a server serves: a reference that is followed as its alias moves, or a folder as it is."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from steelyard.bundle.format import MANIFEST, read_verified
+from steelyard.core.config import Config
+from steelyard.core.records import Verdict
+from steelyard.core.reference import Reference
+from steelyard.errors import RefusedError, UsageError
+from steelyard.flow.stores import open_ledger
+from steelyard.registry.ledger import Ledger
+from steelyard.registry.proof import is_passing
+from steelyard.registry.store import FolderStore
+from steelyard.serve.answer.version import Follow, Served
+
+__all__ = ["Subject", "subject"]
+
+_VERDICT: Final = "verdict.json"
+_FIX: Final = (
+    "Give a folder with one bundle, or set STEELYARD_STORE to a store and STEELYARD_REF to a model."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model's name, and what says which version of it is to be served now."""
+
+    model: str
+    follow: Follow
+
+
+def subject(ref: str, config: Config) -> Subject:
+    """Return what `ref` names: a reference in the store, or a folder, which has a slash in it.
+
+    A folder is a store, whose only model's champion is followed, or one bundle, which is version 0.
+    A bundle's verdict is with the ledger; one that lies beside it is held to. Raises UsageError,
+    NotFoundError, and RefusedError where the version is not proven.
+    """
+    if "/" not in ref:
+        reference = Reference.parse(ref)
+        return Subject(reference.model, _followed(reference, open_ledger(config)))
+    folder = Path(ref.removeprefix("file://"))
+    if not folder.is_dir():
+        raise UsageError(f"{ref} is no folder of this machine.", fix=_FIX)
+    inner = [entry for entry in folder.iterdir() if entry.is_dir()]
+    for place in (folder, *(inner if len(inner) == 1 else ())):
+        if (place / MANIFEST).is_file():
+            return _bundle(place)
+    ledger = Ledger(FolderStore(folder))
+    models = ledger.models()
+    if len(models) == 1:
+        return Subject(models[0], _followed(Reference.parse(models[0]), ledger))
+    raise UsageError(
+        f"{ref} holds {'several models: ' + ', '.join(models) if models else 'no model'}.",
+        fix=_FIX,
+    )
+
+
+def _followed(reference: Reference, ledger: Ledger) -> Follow:
+    seen: tuple[int, Served] | None = None
+
+    def follow() -> Served:
+        nonlocal seen
+        tail = ledger.tail(reference.model)
+        if seen is None or seen[0] != tail:
+            version = ledger.resolve(reference)
+            ledger.prove(version)
+            folder = ledger.bundle_folder(version)
+            seen = (tail, Served(version.number, version.bundle, folder))
+        return seen[1]
+
+    return follow
+
+
+def _bundle(folder: Path) -> Subject:
+    files, bundle = read_verified(folder)
+    served = Served(0, bundle, folder)
+    if (folder / _VERDICT).is_file():
+        _check_verdict(folder / _VERDICT, bundle)
+    return Subject(json.loads(files["model.json"])["model"], lambda: served)
+
+
+def _check_verdict(path: Path, bundle: str) -> None:
+    try:
+        verdict = Verdict.of(json.loads(path.read_bytes()))
+    except (ValueError, KeyError, TypeError):
+        raise RefusedError(f"{path} is no verdict.", fix="Remove it, or copy it anew.") from None
+    if verdict.bundle != bundle or not is_passing(verdict):
+        raise RefusedError(
+            f"{path} is no verdict that this bundle, {bundle}, passed.",
+            fix="Serve a version that passed its gates.",
+        )
