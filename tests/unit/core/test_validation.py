@@ -316,6 +316,10 @@ def test_python_objects_are_judged_like_their_json(request_):
     row = dict(pairs)
     decoder = RowDecoder(schema, allow_unknown=allow_unknown)
     bad = expected_bad(schema, allow_unknown, [*row.items()])
+    fast = decoder._convert_fast(row)
+    if fast is not None:
+        assert not bad
+        assert same(fast, decoder._checked(row, lambda check, value: check.from_python(value)))
     if bad:
         assert fields_named(decoder.check_one, row) == bad
     else:
@@ -539,6 +543,14 @@ def test_nan_in_one_of_many_rows_is_named_in_that_row():
     assert good == (1.0,)
     assert isinstance(bad, InputError)
     assert bad.errors == [{"field": "x", "message": "expected a number", "got": "NaN"}]
+
+
+def test_a_good_row_of_plain_objects_takes_the_short_way():
+    spec = [FieldSpec("x", "float"), FieldSpec("s", "str"), FieldSpec("d", "date", default=None)]
+    decoder = RowDecoder(spec, allow_unknown=False)
+    assert decoder._convert_fast({"x": 5, "s": "é"}) == (5.0, "é", None)
+    for row in ({"x": math.nan, "s": ""}, {"x": 1.0, "s": "\ud800"}, {"x": 1.0, "s": NULL_STRING}):
+        assert decoder._convert_fast(row) is None
 
 
 def test_python_objects_of_tables_are_read():
