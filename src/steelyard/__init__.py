@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 # definitions need, would be most of their start. So names are fetched when they are first used.
 if TYPE_CHECKING:
     from steelyard.client import AsyncClient, Client
-    from steelyard.core.definition import Constant, Model, param, row_features
+    from steelyard.core.definition import Model, param, row_features
+    from steelyard.core.fallbacks import Constant, PreviousChampion, Rule
     from steelyard.core.gates import (
         AtLeast,
         AtMost,
@@ -43,8 +44,10 @@ __all__ = [
     "Leakage",
     "Model",
     "Parquet",
+    "PreviousChampion",
     "Python",
     "Row",
+    "Rule",
     "Schema",
     "SlicesAtLeast",
     "SlicesAtMost",
@@ -59,7 +62,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "client": ("AsyncClient", "Client"),
-    "core.definition": ("Constant", "Model", "param", "row_features"),
+    "core.definition": ("Model", "param", "row_features"),
+    "core.fallbacks": ("Constant", "PreviousChampion", "Rule"),
     "core.gates": (
         "AtLeast",
         "AtMost",

@@ -6,6 +6,7 @@ from typing import Any
 
 import onnx
 
+from steelyard.bundle.fallback_graph import compile_fallback
 from steelyard.bundle.format import seal
 from steelyard.bundle.graph import Recipe, canonical_graph, feature_names, packed_graph
 from steelyard.bundle.normal_form import normal_form
@@ -42,16 +43,16 @@ def compile_bundle(
         "features": [*raw, *made],
         "packing": packing.document(),
     }
-    fallback = definition.fallback
+    fallback = compile_fallback(definition, recipe.task, recipe.classes)
     files = {
         "model.onnx": _onnx_bytes(canonical_graph(recipe)),
         "packed.onnx": _onnx_bytes(packed),
         "model.json": canonical_json(document),
         "schema.json": canonical_json(definition.row_schema()),
-        "fallback.json": canonical_json(
-            {"kind": "none"} if fallback is None else {"kind": "constant", "value": fallback.value}
-        ),
+        "fallback.json": canonical_json(fallback.document),
     }
+    if (graph := fallback.graph(definition.fields)) is not None:
+        files["fallback.onnx"] = _onnx_bytes(graph)
     files["golden.jsonl"] = _answered(files, golden)
     return files
 
@@ -73,8 +74,11 @@ def _answered(files: Mapping[str, bytes], golden: Sequence[Mapping[str, Any]]) -
     """Return the golden rows with the answers that the packed graph gives, a JSON line each."""
     predictor = Predictor(files, "")
     rows = [predictor.decoder.check_one(row) for row in golden]
-    lines = [
-        canonical_json({"row": row, "prediction": prediction, "probabilities": scores})
+    records: list[dict[str, Any]] = [
+        {"row": row, "prediction": prediction, "probabilities": scores}
         for row, (prediction, scores) in zip(golden, predictor.predict_many(rows), strict=True)
     ]
-    return b"\n".join(lines) + b"\n"
+    if predictor.fallback.by_rule:
+        for record, answer in zip(records, predictor.fallback.answer_many(rows), strict=True):
+            record["fallback"] = answer
+    return b"\n".join(map(canonical_json, records)) + b"\n"

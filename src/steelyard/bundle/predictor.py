@@ -9,14 +9,17 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from steelyard.bundle.fallback import Fallback
 from steelyard.bundle.format import read_verified
 from steelyard.bundle.guards import Checked, Guard
+from steelyard.bundle.outputs import Answer, Outputs
 from steelyard.bundle.packing import Packer, Packing
+from steelyard.bundle.session import open_session
 from steelyard.core.answers import Flag
 from steelyard.core.fields import FieldSpec, fields_from_json_schema
 from steelyard.core.validation import RowDecoder
 from steelyard.errors import InputError, IntegrityError
-from steelyard.features.parts import Columns, Scores, Task
+from steelyard.features.parts import Columns, Scores
 
 __all__ = ["Answer", "Canonical", "Guarded", "Predictor", "close_to"]
 
@@ -27,54 +30,12 @@ _SCORES: Final = ["scores"]
 _NO_BASELINE: Final = b'{"features":{},"outputs":{}}'
 """While a bundle is compiled: its baseline tells what its graph answers."""
 
-Label = str | int | bool | float
-Answer = tuple[Label, list[float] | None]
 Guarded = tuple[Answer, tuple[Flag, ...]]
-
-
-def _session(graph: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    # One thread each: an answer may not depend on how work was parted, and workers scale instead.
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def close_to(value: float, reference: float) -> bool:
     """Return whether a number is within the parity bound of its reference."""
     return abs(value - reference) <= _TOLERANCE * max(1.0, abs(reference))
-
-
-class _Outputs:
-    """How scores become labels: read once from `model.json`, the same in every path."""
-
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        self.task: Task = document["task"]
-        classes = document["classes"]
-        self.classes: tuple[str | int | bool, ...] | None = (
-            None if classes is None else tuple(classes)
-        )
-        self.threshold: float = document["threshold"]
-        kinds = {str: object, bool: np.bool_, int: np.int64}
-        self._labels: npt.NDArray[Any] | None = None
-        if self.classes is not None:
-            self._labels = np.array(self.classes, dtype=kinds[type(self.classes[0])])
-
-    def one(self, scores: list[float]) -> Answer:
-        if self.classes is None:
-            return scores[0], None
-        if self.task == "binary":
-            return self.classes[scores[1] >= self.threshold], scores
-        return self.classes[scores.index(max(scores))], scores
-
-    def many(self, scores: npt.NDArray[np.float64]) -> Scores:
-        if self._labels is None:
-            return Scores(scores[:, 0], None, None)
-        if self.task == "binary":
-            index = (scores[:, 1] >= self.threshold).astype(np.int64)
-        else:
-            index = scores.argmax(axis=1)
-        return Scores(self._labels[index], scores, self.classes)
 
 
 class Predictor:
@@ -96,7 +57,7 @@ class Predictor:
         self.fields: tuple[FieldSpec, ...] = fields_from_json_schema(self.schema)
         self.allow_unknown: bool = self.schema["additionalProperties"]
         self.decoder = RowDecoder(self.fields, allow_unknown=self.allow_unknown)
-        self._outputs = _Outputs(document)
+        self._outputs = Outputs(document)
         self.task = self._outputs.task
         self.classes = self._outputs.classes
         self.threshold = self._outputs.threshold
@@ -106,7 +67,8 @@ class Predictor:
         self._packer = Packer(packing, self.fields)
         guards = json.loads(files.get("guards.json", b"{}"))
         self.guard = Guard(guards, self.fields, packing)
-        self._session = _session(files["packed.onnx"])
+        self._session = open_session(files["packed.onnx"])
+        self.fallback = Fallback(files, self.fields, self._outputs)
         # There are none yet while the bundle is made: they are answered by this very object.
         golden = files.get("golden.jsonl", b"")
         self._golden = [json.loads(line) for line in golden.split(b"\n") if line]
@@ -134,17 +96,29 @@ class Predictor:
     def golden_problems(self) -> list[str]:
         """Answer the golden rows; return what differs from the recorded answers."""
         problems = [] if self._golden else ["it holds no row"]
-        for i, (record, (prediction, scores)) in enumerate(
-            zip(self._golden, self.predict_many(self.golden_rows()), strict=True)
-        ):
-            expected = record["probabilities"] if scores else [record["prediction"]]
-            got = scores if scores else [cast(float, prediction)]
-            sure = scores is None or self._margin(expected) > _MARGIN
-            if not all(close_to(a, b) for a, b in zip(got, expected, strict=True)) or (
-                scores and sure and prediction != record["prediction"]
-            ):
-                problems.append(f"row {i + 1}: expected {expected}, got {got}")
+        rows = self.golden_rows()
+        for i, (record, found) in enumerate(zip(self._golden, self.predict_many(rows), strict=True)):
+            expected = (record["prediction"], record["probabilities"])
+            if self._differ(found, expected):
+                problems.append(f"row {i + 1}: expected {expected}, got {found}")
+        if self.fallback.by_rule:
+            spare = self.fallback.answer_many(rows)
+            for i, (record, other) in enumerate(zip(self._golden, spare, strict=True)):
+                if self._differ(other, record["fallback"]):
+                    told = f"expected the fallback {record['fallback']}, got {other}"
+                    problems.append(f"row {i + 1}: {told}")
         return problems
+
+    def _differ(self, found: Answer | None, expected: Sequence[Any] | None) -> bool:
+        """Return whether an answer is not, within the parity bound, the recorded one."""
+        if found is None or expected is None:
+            return found is not None or expected is not None
+        (prediction, scores), (label, recorded) = found, expected
+        if scores is None:
+            return not close_to(cast(float, prediction), label)
+        sure = self._margin(recorded) > _MARGIN
+        near = all(close_to(a, b) for a, b in zip(scores, recorded, strict=True))
+        return not near or (sure and prediction != label)
 
     def _margin(self, probabilities: Sequence[float]) -> float:
         if self.task == "binary":
@@ -216,8 +190,8 @@ class Canonical:
 
     def __init__(self, folder: Path) -> None:
         document = json.loads((folder / "model.json").read_bytes())
-        self._outputs = _Outputs(document)
-        self._session = _session((folder / "model.onnx").read_bytes())
+        self._outputs = Outputs(document)
+        self._session = open_session((folder / "model.onnx").read_bytes())
         self._inputs = [found.name for found in self._session.get_inputs()]
 
     def predict_columns(self, columns: Columns) -> Scores:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from steelyard.core.fallbacks import Constant, Fallback, PreviousChampion, Rule
 from steelyard.core.fields import FieldSpec, row_json_schema
 from steelyard.core.gates import GateSetting
 from steelyard.core.guards import Guards
@@ -18,7 +19,7 @@ from steelyard.core.sources import Csv, Parquet, Python, Source, Sql
 from steelyard.core.splits import ColumnSplit, GroupSplit, Split, Stratified, TimeSplit
 from steelyard.errors import DefinitionError, UsageError, nearest
 
-__all__ = ["Constant", "Model", "RowFeatures", "param", "params_set", "row_features"]
+__all__ = ["Model", "RowFeatures", "param", "params_set", "row_features"]
 
 R = TypeVar("R", bound=Row)
 
@@ -50,13 +51,6 @@ def row_features(
         return RowFeatures(row, function)
 
     return mark
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """The fallback that answers with one value: a number, or the probability of `positive`."""
-
-    value: float | int | str | bool
 
 
 class _Params:
@@ -148,7 +142,7 @@ class Model:
     threshold: float = 0.5
     available_after: Mapping[str, str] = field(default_factory=dict)
     gates: Sequence[GateSetting] = ()
-    fallback: Constant | None = None
+    fallback: Fallback | None = None
     guards: Guards = field(default_factory=Guards)
     metric: str | None = None
     max_categories: int = 255
@@ -234,6 +228,9 @@ def _check(model: Model) -> None:
     _must(all(isinstance(gate, GateSetting) for gate in model.gates), "gates",
           "expected gate settings.",
           "Use sy.AtLeast, sy.AtMost, sy.SlicesAtLeast, sy.Latency, sy.waive, ...")  # fmt: skip
+    _must(isinstance(model.fallback, (Constant, Rule, PreviousChampion, type(None))), "fallback",
+          f"expected a fallback; got {model.fallback!r:.80}.",
+          "Use sy.Constant, sy.Rule or sy.PreviousChampion.")  # fmt: skip
     _must(isinstance(model.guards, Guards), "guards",
           f"expected guards; got {model.guards!r:.80}.",
           'Write, for example, guards=sy.Guards(fields={"tenure": "refuse"}).')  # fmt: skip

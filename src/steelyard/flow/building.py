@@ -5,6 +5,7 @@ from pathlib import Path
 
 from steelyard.bundle.baseline import baseline
 from steelyard.bundle.compile import compile_bundle, seal_bundle
+from steelyard.bundle.fallback_graph import compile_fallback
 from steelyard.bundle.guard_limits import guard_limits
 from steelyard.bundle.predictor import Predictor
 from steelyard.core.config import Config
@@ -14,7 +15,7 @@ from steelyard.data.dataset import Dataset, load
 from steelyard.features.parts import Part, Scores
 from steelyard.features.trace import FeatureGraph, trace
 from steelyard.flow.golden import golden_rows
-from steelyard.train import Fitted, fit
+from steelyard.train import Fitted, class_order, fit
 
 __all__ = ["Built", "Table", "build", "read_table"]
 
@@ -57,6 +58,9 @@ def read_table(definition: Model, config: Config, *, snapshot: str | None = None
 def build(definition: Model, table: Table, parent: Path) -> Built:
     """Fit, compile and seal below `parent`; answer both parts with the loaded bundle."""
     dataset = table.dataset
+    classes = class_order(table.train.label, dataset.positive, dataset.task)
+    # A fallback that cannot answer is told before minutes of training.
+    compile_fallback(definition, dataset.task, classes).check(table.train.columns)
     fitted = fit(definition, table.train, table.graph, dataset.task, dataset.positive)
     files = compile_bundle(definition, fitted.recipe, golden_rows(definition, table.test))
     unsealed = Predictor(files, bundle="")

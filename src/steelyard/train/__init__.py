@@ -1,5 +1,5 @@
 """From prepared rows to a fitted estimator and the recipe of its bundle."""
 
-from steelyard.train.fit import Fitted, fit
+from steelyard.train.fit import Fitted, class_order, fit
 
-__all__ = ["Fitted", "fit"]
+__all__ = ["Fitted", "class_order", "fit"]

@@ -19,7 +19,7 @@ from steelyard.features.parts import Columns, Part, Scores, Task
 from steelyard.features.trace import FeatureGraph
 from steelyard.train.pipeline import fit_pipeline
 
-__all__ = ["Fitted", "fit"]
+__all__ = ["Fitted", "class_order", "fit"]
 
 _CHUNK = 65_536
 
