@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, Self
 
-from steelyard.bundle.outputs import Answer, Outputs
+from steelyard.bundle.outputs import Answer, Guarded, Outputs
 from steelyard.bundle.session import open_session
 from steelyard.core.fields import FieldSpec
 from steelyard.core.validation import RowDecoder
@@ -30,8 +30,8 @@ class Previous(Protocol):
     fields: tuple[FieldSpec, ...]
     decoder: RowDecoder
 
-    def predict_many(self, rows: Sequence[Row]) -> list[Answer]:
-        """Answer N rows of validated values in the order of its fields."""
+    def answer_many(self, rows: Sequence[Row]) -> list[Guarded | InputError]:
+        """Answer N rows of validated values in the order of its fields, guarded."""
 
 
 class Fallback:
@@ -111,22 +111,22 @@ class Fallback:
             try:
                 # By name and checked anew: the row of that version may be another one.
                 values = previous.decoder.check_one({name: row[j] for j, name in read})
-                answer = self._translated(previous, previous.predict_many([values])[0])
+                answered = previous.answer_many([values])[0]
             except InputError:
                 continue
             except Exception:  # noqa: BLE001  # it stands in for a failed model: it may fail as well
                 return found
-            found[i] = answer
+            if isinstance(answered, Guarded) and not answered.reason:
+                found[i] = self._translated(previous, answered.answer)
         return found
 
-    def _translated(self, previous: Previous, answer: Answer) -> Answer | None:
+    def _translated(self, previous: Previous, answer: Answer) -> Answer:
         """Return a previous champion's answer with its probabilities in this bundle's order."""
         prediction, scores = answer
         if scores is None or previous.classes is None or self._outputs.classes is None:
-            return answer if math.isfinite(float(prediction)) else None
+            return answer
         by_label = dict(zip(previous.classes, scores, strict=True))
-        ordered = [by_label[label] for label in self._outputs.classes]
-        return (prediction, ordered) if math.isfinite(sum(ordered)) else None
+        return prediction, [by_label[label] for label in self._outputs.classes]
 
     def _by_last(self, rows: Sequence[Row]) -> list[Answer | None]:
         if self._scores is not None:

@@ -166,7 +166,12 @@ def _traced(rule: Rule, definition: Model, task: Task, classes: Classes) -> Feat
         return {str(label): found[label] for label in classes}
 
     try:
-        return trace(RowFeatures(definition.row, answers), definition.fields)
+        graph = trace(RowFeatures(definition.row, answers), definition.fields)
     except DefinitionError as error:
         message = error.message.replace("the feature", "the rule's")
         raise DefinitionError(message, field="fallback", fix=error.fix) from error
+    if graph.categorical:
+        raise _wrong(
+            "a rule's answer is a number or a probability; got text.", "return c.rooms / 10"
+        )
+    return graph

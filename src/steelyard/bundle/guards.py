@@ -5,7 +5,7 @@ batch; only a row that these find odd is looked at field by field.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from steelyard.core.values import shown
 from steelyard.errors import InputError
 from steelyard.features.columns import from_wire, to_wire
 
-__all__ = ["Checked", "Guard"]
+__all__ = ["Checked", "Guard", "UnfitAnswerError"]
 
 Row = Sequence[Any]
 Checked = tuple[Flag, ...] | InputError
@@ -31,6 +31,20 @@ _ODD: Final = b"\1"
 _NOT_FINITE: Final = field_error(
     BODY, "expected values for which the model has a finite answer", None
 )
+
+
+class UnfitAnswerError(InputError):
+    """A model's answer to a row cannot be used: `reason` is not_finite or out_of_range.
+
+    `flags` are those of the row. It is the row's error where no fallback answers.
+    """
+
+    def __init__(
+        self, errors: Iterable[Mapping[str, Any]], reason: str, flags: tuple[Flag, ...] = ()
+    ) -> None:
+        super().__init__(errors)
+        self.reason = reason
+        self.flags = flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +139,8 @@ class Guard:
     ) -> list[Checked] | None:
         """Return what is odd about each of N answers; None where nothing is odd about any.
 
-        An InputError stands for an answer that is not finite, or that the rule `output` refuses.
+        An UnfitAnswerError stands for an answer that is not finite, or that the rule `output`
+        refuses.
         """
         low, high = self._low, self._high
         for prediction, scores in answers:
@@ -155,11 +170,12 @@ class Guard:
     def _checked_answer(self, prediction: Any, scores: Sequence[float] | None) -> Checked:
         numbers = [prediction] if scores is None else scores
         if not all(map(math.isfinite, numbers)):
-            return InputError([_NOT_FINITE])
+            return UnfitAnswerError([_NOT_FINITE], "not_finite")
         if scores is not None or self._low <= prediction <= self._high:
             return ()
         if self._output_refused:
-            return InputError([field_error("prediction", self._output.message, prediction)])
+            error = field_error("prediction", self._output.message, prediction)
+            return UnfitAnswerError([error], "out_of_range")
         return (self._output,)
 
 

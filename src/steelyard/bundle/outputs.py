@@ -1,18 +1,27 @@
-"""How scores become labels: read once from `model.json`, the same in every path."""
+"""What a bundle answers, and how scores become labels: the same in every path."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from steelyard.core.answers import Flag
 from steelyard.features.parts import Scores, Task
 
-__all__ = ["Answer", "Label", "Outputs"]
+__all__ = ["Answer", "Guarded", "Label", "Outputs"]
 
 Label = str | int | bool | float
 Answer = tuple[Label, list[float] | None]
 """A prediction, and for classes the probabilities in their order."""
+
+
+class Guarded(NamedTuple):
+    """An answer with its flags; `reason` says why it is the fallback's, where it is."""
+
+    answer: Answer
+    flags: tuple[Flag, ...] = ()
+    reason: str = ""
 
 
 class Outputs:

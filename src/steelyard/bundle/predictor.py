@@ -1,6 +1,7 @@
 """Load a bundle and answer. Needs the base install only and runs no code from the bundle."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
@@ -11,17 +12,18 @@ import onnxruntime
 
 from steelyard.bundle.fallback import Fallback
 from steelyard.bundle.format import read_verified
-from steelyard.bundle.guards import Checked, Guard
-from steelyard.bundle.outputs import Answer, Outputs
+from steelyard.bundle.guards import Checked, Guard, UnfitAnswerError
+from steelyard.bundle.outputs import Answer, Guarded, Outputs
 from steelyard.bundle.packing import Packer, Packing
 from steelyard.bundle.session import open_session
-from steelyard.core.answers import Flag
 from steelyard.core.fields import FieldSpec, fields_from_json_schema
 from steelyard.core.validation import RowDecoder
-from steelyard.errors import InputError, IntegrityError
+from steelyard.errors import InputError, IntegrityError, SteelyardError
 from steelyard.features.parts import Columns, Scores
 
 __all__ = ["Answer", "Canonical", "Guarded", "Predictor", "close_to"]
+
+_log = logging.getLogger(__name__)
 
 _CHUNK: Final = 16_384
 _TOLERANCE: Final = 1e-5
@@ -29,8 +31,6 @@ _MARGIN: Final = 1e-6
 _SCORES: Final = ["scores"]
 _NO_BASELINE: Final = b'{"features":{},"outputs":{}}'
 """While a bundle is compiled: its baseline tells what its graph answers."""
-
-Guarded = tuple[Answer, tuple[Flag, ...]]
 
 
 def close_to(value: float, reference: float) -> bool:
@@ -74,10 +74,17 @@ class Predictor:
         self._golden = [json.loads(line) for line in golden.split(b"\n") if line]
 
     @classmethod
-    def load(cls, folder: Path, *, expected: str | None = None) -> "Predictor":
+    def load(
+        cls,
+        folder: Path,
+        *,
+        expected: str | None = None,
+        previous: tuple[Path, str] | None = None,
+    ) -> "Predictor":
         """Verify a bundle's files and golden rows and make it ready.
 
-        Raises IntegrityError, naming the file, where bytes differ from what was sealed, or where a
+        `previous` is the folder and the hash of the bundle that its fallback may answer by; where
+        that one cannot be used, a warning is logged and the rest of the fallback is left. Raises IntegrityError, naming the file, where bytes differ from what was sealed, or where a
         golden row is not answered within the parity bound on this machine.
         """
         files, bundle = read_verified(folder, expected)
@@ -87,6 +94,14 @@ class Predictor:
                 f"golden.jsonl in {folder}: {problem}.",
                 fix="This machine's onnxruntime answers differently; use the locked version.",
             )
+        if previous is not None:
+            try:
+                other = cls.load(previous[0], expected=previous[1])
+                predictor.fallback = predictor.fallback.after(other)
+            except SteelyardError as error:
+                _log.warning(
+                    "%s cannot fall back on its champion before: %s", predictor.model, error
+                )
         return predictor
 
     def golden_rows(self) -> list[tuple[Any, ...]]:
@@ -97,7 +112,9 @@ class Predictor:
         """Answer the golden rows; return what differs from the recorded answers."""
         problems = [] if self._golden else ["it holds no row"]
         rows = self.golden_rows()
-        for i, (record, found) in enumerate(zip(self._golden, self.predict_many(rows), strict=True)):
+        for i, (record, found) in enumerate(
+            zip(self._golden, self.predict_many(rows), strict=True)
+        ):
             expected = (record["prediction"], record["probabilities"])
             if self._differ(found, expected):
                 problems.append(f"row {i + 1}: expected {expected}, got {found}")
@@ -161,12 +178,21 @@ class Predictor:
         return answers, [_both(*pair) for pair in zip(before, after, strict=True)]
 
     def answer_many(self, rows: Sequence[Sequence[Any]]) -> list[Guarded | InputError]:
-        """Answer N rows with their flags; an InputError stands for a row that a guard refuses."""
+        """Answer N rows with their flags, by the fallback where the model's answer is unfit.
+
+        An InputError stands for a row that a guard refuses, or for which there is no answer.
+        """
         found: list[Guarded | InputError] = []
         for start in range(0, len(rows), _CHUNK):
-            answers, checked = self.answer_some(rows[start : start + _CHUNK])
-            for answer, one in zip(answers, checked or [()] * len(answers), strict=True):
-                found.append(one if isinstance(one, InputError) else (answer, one))
+            part = rows[start : start + _CHUNK]
+            answers, checked = self.answer_some(part)
+            judged = checked or [()] * len(answers)
+            for row, answer, one in zip(part, answers, judged, strict=True):
+                if isinstance(one, UnfitAnswerError):
+                    spare = self.fallback.answer_one(row)
+                    found.append(one if spare is None else Guarded(spare, one.flags, one.reason))
+                else:
+                    found.append(one if isinstance(one, InputError) else Guarded(answer, one))
         return found
 
     def predict_columns(self, columns: Columns) -> Scores:
@@ -182,6 +208,8 @@ class Predictor:
 def _both(before: Checked, after: Checked) -> Checked:
     if isinstance(before, InputError):
         return before
+    if isinstance(after, UnfitAnswerError):
+        return UnfitAnswerError(after.errors, after.reason, before)
     return after if isinstance(after, InputError) else before + after
 
 

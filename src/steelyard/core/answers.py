@@ -27,10 +27,11 @@ def answer_document(
     prediction_id: str,
     version: Version,
     flags: Sequence[Flag] = (),
+    reason: str = "",
 ) -> dict[str, Any]:
     """Return a prediction as a document; keys of `probabilities` are the labels' strings.
 
-    `flags` is there where there are some.
+    `reason` says why the fallback answered, and is there where it did; so are `flags`.
     """
     prediction, scores = answer
     document: dict[str, Any] = {"prediction": prediction}
@@ -40,8 +41,10 @@ def answer_document(
         "prediction_id": prediction_id,
         "model": version.model,
         "version": version.number,
-        "source": "model",
+        "source": "fallback" if reason else "model",
     }
+    if reason:
+        document["reason"] = reason
     if flags:
         document["flags"] = [msgspec.structs.asdict(flag) for flag in flags]
     return document

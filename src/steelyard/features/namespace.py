@@ -85,7 +85,6 @@ _ELEMENTWISE: Final = frozenset(
         "tanh",
         "trunc",
         "utf8",
-        "where",
     ]
 )
 _SECOND: Final = 1_000_000
@@ -113,6 +112,12 @@ class Namespace:
         raise DefinitionError(
             f"xp has no {name}.", field="features", fix=nearest(name, [*_ELEMENTWISE, *own])
         )
+
+    @staticmethod
+    def where(condition: ndx.Array, x1: Any, x2: Any) -> ndx.Array:
+        """Return `x1` where the condition holds, else `x2`; either or both may be constants."""
+        constants = not isinstance(x1, ndx.Array) and not isinstance(x2, ndx.Array)
+        return ndx.where(condition, ndx.asarray(x1) if constants else x1, x2)
 
     @staticmethod
     def is_null(x: ndx.Array) -> ndx.Array:

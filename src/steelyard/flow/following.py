@@ -10,6 +10,7 @@ from steelyard.core.config import Config
 from steelyard.core.records import Verdict
 from steelyard.core.reference import Reference
 from steelyard.errors import RefusedError, UsageError
+from steelyard.flow.champions import stands_in
 from steelyard.flow.stores import open_ledger
 from steelyard.registry.ledger import Ledger
 from steelyard.registry.proof import is_passing
@@ -69,7 +70,8 @@ def _followed(reference: Reference, ledger: Ledger) -> Follow:
             version = ledger.resolve(reference)
             ledger.prove(version)
             folder = ledger.bundle_folder(version)
-            seen = (tail, Served(version.number, version.bundle, folder))
+            previous = stands_in(ledger, version, folder)
+            seen = (tail, Served(version.number, version.bundle, folder, previous))
         return seen[1]
 
     return follow

@@ -13,6 +13,7 @@ from steelyard.core.csv_rows import csv_rows
 from steelyard.core.fields import FieldSpec
 from steelyard.core.ids import uuid7
 from steelyard.errors import DataError, InputError, UsageError
+from steelyard.flow.champions import stands_in
 from steelyard.flow.stores import resolved
 
 __all__ = ["predict_file"]
@@ -24,8 +25,9 @@ def predict_file(ref: str, file: str, config: Config) -> list[dict[str, Any]]:
     JSON (a list, one object, or `{"rows": [...]}`), JSON lines, CSV, or Parquet; `-` reads JSON
     from standard input. Columns that the model does not know are ignored.
     """
-    _, version, folder = resolved(ref, config)
-    predictor = Predictor.load(folder, expected=version.bundle)
+    ledger, version, folder = resolved(ref, config)
+    previous = stands_in(ledger, version, folder)
+    predictor = Predictor.load(folder, expected=version.bundle, previous=previous)
     known = {field.name for field in predictor.fields}
     checked: list[tuple[Any, ...] | InputError] = []
     for row in _rows(file, predictor.fields):
@@ -47,7 +49,7 @@ def predict_file(ref: str, file: str, config: Config) -> list[dict[str, Any]]:
     return [
         {"error": one.errors}
         if isinstance(one, InputError)
-        else answer_document(one[0], predictor.classes, uuid7(), version, one[1])
+        else answer_document(one.answer, predictor.classes, uuid7(), version, one.flags, one.reason)
         for one in found
     ]
 

@@ -18,6 +18,7 @@ from sklearn.linear_model import LinearRegression
 import steelyard as sy
 from steelyard.bundle.guard_limits import guard_limits
 from steelyard.bundle.guards import Checked, Guard
+from steelyard.bundle.outputs import Guarded
 from steelyard.bundle.packing import Packer, Packing
 from steelyard.core.answers import Flag
 from steelyard.core.config import Config
@@ -284,10 +285,10 @@ def test_a_bundle_carries_its_guards(tmp_path: Path) -> None:
     made = built(tmp_path, "sick", **kept)
     rows = [(30, "Oslo", date(2024, 1, 1)), (300, "Bonn", date(2024, 1, 2))]
     plain, odd = made.predictor.answer_many(rows)
-    assert plain == (made.predictor.predict_one(rows[0]), ())
-    assert isinstance(odd, tuple)
-    assert odd[0] == made.predictor.predict_one(rows[1])
-    assert [(f.field, f.rule) for f in odd[1]] == [
+    assert plain == Guarded(made.predictor.predict_one(rows[0]))
+    assert isinstance(odd, Guarded)
+    assert odd.answer == made.predictor.predict_one(rows[1])
+    assert [(f.field, f.rule) for f in odd.flags] == [
         ("age", "range"),
         ("city", "unseen"),
         ("seen", "range"),
@@ -300,5 +301,5 @@ def test_a_bundle_carries_its_guards(tmp_path: Path) -> None:
 def test_a_line_leaves_the_range_of_its_labels(tmp_path: Path) -> None:
     made = built(tmp_path, "cost", LinearRegression(), guards=sy.Guards(range="ignore"))
     (answer,) = made.predictor.answer_many([(9_000, "Oslo", date(2024, 1, 1))])
-    assert isinstance(answer, tuple)
-    assert [flag.rule for flag in answer[1]] == ["output"]
+    assert isinstance(answer, Guarded)
+    assert [flag.rule for flag in answer.flags] == ["output"]

@@ -52,6 +52,8 @@ def everything(xp: Any, c: Any) -> dict[str, Any]:
         "day": xp.day(c.seen),
         "age": xp.days_between(c.at, c.born),
         "big": (c.count > 3) & c.member,
+        "size": xp.where(c.count > 3, "big", "small"),
+        "price": xp.where(c.member, 0.5, 1.0),
     }
 
 
@@ -78,6 +80,8 @@ def expected(row: tuple[Any, ...]) -> dict[str, Any]:
         "day": nan if utc is None else float(utc.day),
         "age": nan if born_at is None else (at - born_at) / timedelta(days=1),
         "big": float(count > 3 and member),
+        "size": "big" if count > 3 else "small",
+        "price": 0.5 if member else 1.0,
     }
 
 

@@ -85,7 +85,7 @@ class BundleModel:
                 errors += _named(one, i, len(rows))
         if errors:
             raise InputError(errors)
-        return [one[0] for one in found if isinstance(one, tuple)]
+        return [one.answer for one in found if not isinstance(one, InputError)]
 
 
 def _named(error: InputError, place: int, rows: int) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
+from steelyard.bundle.guards import UnfitAnswerError
 from steelyard.bundle.predictor import Answer
 from steelyard.core.answers import Flag
 from steelyard.core.ids import row_ids
@@ -207,31 +208,23 @@ class Endpoint:
         guard refuses the row.
         """
         flags: tuple[Flag, ...] = ()
-        if isinstance(found, Flagged):
-            found, flags = found
+        if isinstance(found, (Flagged, UnfitAnswerError)):
+            flags = found.flags
             for flag in flags:
                 self._metrics.flagged(flag.field, flag.rule)
-        try:
-            if isinstance(found, SteelyardError):
-                raise found
-            texts = loaded.texts(found)
-        except InputError as error:
-            if error is found or loaded.fallback is None:
-                self._metrics.refused(error, loaded.names)
-                raise
-            return self._fallen_back(loaded, loaded.fallback(values), "not_finite", flags)
-        except ModelError as error:
-            if loaded.fallback is None:
-                raise
-            return self._fallen_back(loaded, loaded.fallback(values), error.reason, flags)
-        return _Predicted(found, texts, Mark("model", "", flags) if flags else PLAIN)
-
-    def _fallen_back(
-        self, loaded: LoadedVersion, answer: Answer, reason: str, flags: tuple[Flag, ...]
-    ) -> _Predicted:
-        texts = loaded.texts(answer)
-        self._metrics.fell_back(reason)
-        return _Predicted(answer, texts, Mark("fallback", reason, flags))
+        if isinstance(found, (UnfitAnswerError, ModelError)):
+            spare = loaded.fallback(values)
+            if spare is not None:
+                self._metrics.fell_back(found.reason)
+                mark = Mark("fallback", found.reason, flags)
+                return _Predicted(spare, loaded.texts(spare), mark)
+        if isinstance(found, InputError):
+            self._metrics.refused(found, loaded.names)
+        if isinstance(found, SteelyardError):
+            raise found
+        answer = found.answer if isinstance(found, Flagged) else found
+        mark = Mark("model", "", flags) if flags else PLAIN
+        return _Predicted(answer, loaded.texts(answer), mark)
 
     def answer_rows(
         self,

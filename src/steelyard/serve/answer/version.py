@@ -1,36 +1,32 @@
 """A verified version and the texts of its answers and log records, made ready once at load."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from steelyard.bundle.predictor import Answer, Predictor
 from steelyard.core.answers import class_keys
-from steelyard.core.validation import BODY, RowDecoder
-from steelyard.errors import InputError
+from steelyard.core.validation import RowDecoder
 from steelyard.serve.answer.answered import PLAIN, Mark
 from steelyard.serve.observe.tallies import OutputProfile
 
 __all__ = ["Entry", "Follow", "LoadedVersion", "Served", "load"]
 
-_NOT_FINITE: Final = {
-    "field": BODY,
-    "message": "expected values for which the model has a finite answer",
-    "got": None,
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The version that an endpoint is to serve: its number, and where its bundle lies."""
+    """The version that an endpoint is to serve: its number, and where its bundle lies.
+
+    `previous` is the folder and hash of the champion's bundle before, where it falls back on that.
+    """
 
     version: int
     bundle: str
     folder: Path
+    previous: tuple[Path, str] | None = None
 
 
 class Entry(NamedTuple):
@@ -50,7 +46,7 @@ class Follow(Protocol):
 
 
 class LoadedVersion:
-    """A version that is ready to answer.
+    """A version that is ready to answer; its guards have seen to it that an answer is finite.
 
     Answers and records are put together from texts that are made once and from the numbers' shortest
     decimal forms, which read back as the same bits.
@@ -60,8 +56,8 @@ class LoadedVersion:
         self.served = served
         self.predictor = predictor
         self.decoder: RowDecoder = predictor.decoder
-        self.fallback: Callable[[Sequence[Any]], Answer] | None = None
-        """Answers a row's values where the model does not."""
+        self.fallback: Callable[[Sequence[Any]], Answer | None] = predictor.fallback.answer_one
+        """Answers a row's values where the model does not; None where it cannot either."""
         self.golden_row = predictor.golden_rows()[0]
         self.golden_answer = predictor.predict_one(self.golden_row)
         self.names = frozenset(field.name for field in predictor.fields)
@@ -87,18 +83,10 @@ class LoadedVersion:
         self._outputs = f',"bundle":"{served.bundle}","outputs":[{{"name":"prediction","value":'
 
     def texts(self, answer: Answer) -> tuple[str, str]:
-        """Return a prediction as JSON, and its probabilities as the member that follows it.
-
-        Raises InputError where a number is not finite: JSON has no form for it, and nobody can
-        use it.
-        """
+        """Return a finite prediction as JSON, and its probabilities as the member that follows it."""
         prediction, scores = answer
         if scores is None:
-            if not math.isfinite(prediction):  # type: ignore[arg-type]
-                raise InputError([_NOT_FINITE])
             return repr(prediction), ""
-        if not all(map(math.isfinite, scores)):
-            raise InputError([_NOT_FINITE])
         return self._labels[prediction], self._probabilities % tuple(scores)
 
     def answer(self, texts: tuple[str, str], prediction_id: str, mark: Mark = PLAIN) -> bytes:
@@ -140,4 +128,5 @@ def load(served: Served) -> LoadedVersion:
 
     Raises IntegrityError where the bundle is not what was sealed.
     """
-    return LoadedVersion(served, Predictor.load(served.folder, expected=served.bundle))
+    predictor = Predictor.load(served.folder, expected=served.bundle, previous=served.previous)
+    return LoadedVersion(served, predictor)

@@ -142,7 +142,7 @@ def test_a_row_without_a_finite_answer_is_named_and_nothing_is_logged(stand, hou
     predictor = made.endpoint.loaded.predictor
     given = [(1.0, None)] * 40 + [(float("inf"), None)]
     monkeypatch.setattr(
-        predictor, "answer_some", lambda rows, options: ([given.pop(0) for _ in rows], None)
+        predictor, "run", lambda feeds, options: [given.pop(0) for _ in feeds["numbers"]]
     )
     steps = made.endpoint.ask(rows_body([house] * 41))
     with pytest.raises(InputError) as caught:
