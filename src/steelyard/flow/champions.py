@@ -47,7 +47,11 @@ def stands_in(ledger: Ledger, version: Version, folder: Path) -> tuple[Path, str
 
     `folder` is the version's own bundle.
     """
-    if json.loads((folder / "fallback.json").read_bytes())["kind"] != "previous_champion":
+    try:
+        asked = json.loads((folder / "fallback.json").read_bytes())["kind"]
+    except (OSError, ValueError, LookupError):
+        return None  # a damaged bundle is refused by whoever loads it
+    if asked != "previous_champion":
         return None
     try:
         found = previous_champion(ledger, version)

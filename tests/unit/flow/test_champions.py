@@ -128,7 +128,9 @@ def test_it_stands_in_offline_as_served(ledger: Ledger, config: Config, tmp_path
     served = subject("price", config).follow()
     assert served.version == 3
     assert served.previous == (ledger.bundle_folder(lax), lax.bundle)
-    assert load(served).fallback((5_000,)) == (far["prediction"], None)
+    stands = load(served).fallback
+    assert stands is not None
+    assert stands((5_000,)) == (far["prediction"], None)
     # The champion before may refuse its own answer as well.
     promote(ledger, one)
     promote(ledger, two)

@@ -213,7 +213,7 @@ class Endpoint:
             for flag in flags:
                 self._metrics.flagged(flag.field, flag.rule)
         if isinstance(found, (UnfitAnswerError, ModelError)):
-            spare = loaded.fallback(values)
+            spare = None if loaded.fallback is None else loaded.fallback(values)
             if spare is not None:
                 self._metrics.fell_back(found.reason)
                 mark = Mark("fallback", found.reason, flags)

@@ -56,8 +56,10 @@ class LoadedVersion:
         self.served = served
         self.predictor = predictor
         self.decoder: RowDecoder = predictor.decoder
-        self.fallback: Callable[[Sequence[Any]], Answer | None] = predictor.fallback.answer_one
+        self.fallback: Callable[[Sequence[Any]], Answer | None] | None = None
         """Answers a row's values where the model does not; None where it cannot either."""
+        if predictor.fallback.kind != "none":
+            self.fallback = predictor.fallback.answer_one
         self.golden_row = predictor.golden_rows()[0]
         self.golden_answer = predictor.predict_one(self.golden_row)
         self.names = frozenset(field.name for field in predictor.fields)

@@ -142,8 +142,8 @@ def test_an_answer_that_is_not_finite_is_the_fallbacks(broken, house, monkeypatc
     made, _ = broken()
     monkeypatch.setattr(
         made.endpoint.loaded.predictor,
-        "answer_some",
-        lambda rows, options: ([(float("nan"), None)] * len(rows), None),
+        "run",
+        lambda feeds, options: [(float("nan"), None)] * len(feeds["numbers"]),
     )
     answer = answered(made, house)
     assert (answer.document["source"], answer.document["reason"]) == ("fallback", "not_finite")
