@@ -3,16 +3,19 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
 
 from steelyard.core.fields import FieldSpec
 from steelyard.core.json_text import BODY, field_error
+from steelyard.core.values import BAD_JSON
 from steelyard.errors import DataError, InputError
 
 __all__ = ["csv_rows"]
 
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 
 def csv_rows(
@@ -27,7 +30,7 @@ def csv_rows(
     >>> list(csv_rows("age,name\n31,Ada\n,Bob\n", [FieldSpec("age", "int")]))
     [{'age': 31}, {'age': None}]
     """
-    by_name = {field.name: field for field in fields}
+    by_name = {field.name: _READERS.get(field.kind, _text) for field in fields}
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     names = [] if header else list(by_name)
     try:
@@ -44,7 +47,7 @@ def csv_rows(
                 yield InputError([field_error(BODY, message, len(cells))])
             else:
                 yield {
-                    name: _cell(by_name[name], cell)
+                    name: by_name[name](cell) if cell else None
                     for name, cell in zip(names, cells, strict=True)
                     if name in by_name
                 }
@@ -54,21 +57,30 @@ def csv_rows(
         ) from None
 
 
-def _check_header(names: Sequence[str], known: dict[str, FieldSpec]) -> None:
+def _check_header(names: Sequence[str], known: Iterable[str]) -> None:
     twice = [name for name in known if names.count(name) > 1]
     if twice:
         raise DataError(f"the first line names {', '.join(twice)} more than once.")
 
 
-def _cell(field: FieldSpec, text: str) -> Any:
-    """Read a cell as its field's kind; what cannot be stays text, for the check to refuse."""
-    if text == "":
-        return None
-    if field.kind in ("int", "float"):
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            return text
-    if field.kind == "bool":
-        return _BOOLEANS.get(text.lower(), text)
+def _number(text: str) -> Any:
+    """Read a number; what is none stays text, for the check to refuse."""
+    try:
+        return msgspec.json.decode(text)
+    except BAD_JSON:
+        pass
+    try:
+        return json.loads(text)  # NaN and infinity, which the check refuses as numbers
+    except (ValueError, RecursionError):
+        return text
+
+
+def _boolean(text: str) -> Any:
+    return _BOOLEANS.get(text.lower(), text)
+
+
+def _text(text: str) -> Any:
     return text
+
+
+_READERS: Final = {"int": _number, "float": _number, "bool": _boolean}

@@ -67,7 +67,7 @@ async def instances_body(front: Front, request: "Request") -> bytes:
     return await front.body(request.scope, request.receive)
 
 
-def instances_of(loaded: LoadedVersion, body: bytes, max_rows: int) -> list[Mapping[str, Any]]:
+def instances_of(loaded: LoadedVersion, body: bytes, max_rows: int) -> list[dict[str, Any]]:
     """Return the rows of `{"instances": [...]}`. Raises UsageError, RowLimitError."""
     document = members(read_json(body), ("instances", "inputs", "parameters"))
     if document.pop("parameters", None):
@@ -75,7 +75,8 @@ def instances_of(loaded: LoadedVersion, body: bytes, max_rows: int) -> list[Mapp
     if len(document) != 1:
         raise UsageError("expected instances, a list of rows.")
     ((name, given),) = document.items()
-    return rows_of_values(loaded.predictor.fields, given, max_rows, name)
+    names = [field.name for field in loaded.predictor.fields]
+    return rows_of_values(names, given, max_rows, name)
 
 
 async def predictions(

@@ -54,7 +54,7 @@ _CODES: Final = {
     503: "TEMPORARILY_UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-_Row = Mapping[str, Any]
+_Row = dict[str, Any]
 
 
 def mlflow_routes(front: Front, ready: Ready) -> list["Route"]:
@@ -72,8 +72,7 @@ def mlflow_routes(front: Front, ready: Ready) -> list["Route"]:
         body = await front.body(request.scope, request.receive)
         loaded = front.endpoint.loaded
         rows, probabilities = _asked(loaded, body, kind, front.limits.rows)
-        fields = loaded.predictor.fields
-        rows = [_cleaned(row, fields) for row in rows]
+        _clean(rows, loaded.predictor.fields)
         answers = await front.answer(loaded, rows, terms_of(request))
         return json_response(_document(loaded, answers, probabilities))
 
@@ -92,6 +91,7 @@ def _asked(loaded: LoadedVersion, body: bytes, kind: str, max_rows: int) -> tupl
         return read_csv(body, fields, max_rows, header=True), False
     if kind != "application/json":
         raise MediaTypeError(f"send application/json, or {' or '.join(_CSV)} with a header")
+    names = [field.name for field in fields]
     document = members(read_json(body), (*_FORMS, "params"))
     probabilities = _probabilities(document.pop("params", None))
     if len(document) != 1:
@@ -100,12 +100,10 @@ def _asked(loaded: LoadedVersion, body: bytes, kind: str, max_rows: int) -> tupl
     if form == "dataframe_split":
         return _split(given, fields, max_rows), probabilities
     if form == "dataframe_records":
-        rows = rows_of_values(fields, given, max_rows, form)
-        names = {field.name for field in fields}
-        return [{n: v for n, v in row.items() if n in names} for row in rows], probabilities
+        return _known(rows_of_values(names, given, max_rows, form), fields), probabilities
     if isinstance(given, dict):
         return rows_of_columns(given, max_rows), probabilities
-    return rows_of_values(fields, given, max_rows, form), probabilities
+    return rows_of_values(names, given, max_rows, form), probabilities
 
 
 def _probabilities(params: Any) -> bool:
@@ -132,21 +130,32 @@ def _split(given: Any, fields: Sequence[FieldSpec], max_rows: int) -> list[_Row]
     data = table.get("data")
     if isinstance(data, list) and any(isinstance(row, dict) for row in data):
         refuse("dataframe_split.data", "expected lists of values", "an object")
-    rows = rows_of_values([FieldSpec(name, "str") for name in columns], data, max_rows, "data")
-    known = {field.name for field in fields}
-    return [{name: row[name] for name in columns if name in known} for row in rows]
+    rows = rows_of_values(columns, data, max_rows, "data")
+    return _known(rows, fields)
 
 
-def _cleaned(row: _Row, fields: Sequence[FieldSpec]) -> _Row:
-    """Return a row with pandas' ways to write null and dates turned into JSON's."""
-    cleaned = dict(row)
-    for field in fields:
-        value = row.get(field.name)
-        if field.optional and (value != value or (field.temporal and value == "NaT")):
-            cleaned[field.name] = None
-        elif field.kind == "date" and isinstance(value, str):
-            cleaned[field.name] = value.removesuffix(_MIDNIGHT)
-    return cleaned
+def _known(rows: list[_Row], fields: Sequence[FieldSpec]) -> list[_Row]:
+    """Return rows without the columns that are no fields."""
+    names = {field.name for field in fields}
+    if all(row.keys() <= names for row in rows):
+        return rows
+    return [{name: value for name, value in row.items() if name in names} for row in rows]
+
+
+def _clean(rows: Sequence[dict[str, Any]], fields: Sequence[FieldSpec]) -> None:
+    """Turn pandas' ways to write null and dates into JSON's, in place."""
+    optional = [field.name for field in fields if field.optional]
+    times = [field.name for field in fields if field.optional and field.temporal]
+    dates = [field.name for field in fields if field.kind == "date"]
+    for row in rows:
+        for name in optional:
+            value = row.get(name)
+            if value != value or (value == "NaT" and name in times):
+                row[name] = None
+        for name in dates:
+            value = row.get(name)
+            if type(value) is str:
+                row[name] = value.removesuffix(_MIDNIGHT)
 
 
 def _document(

@@ -19,7 +19,7 @@ field in `errors`.
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -112,10 +112,10 @@ def _wanted(accept: str, kind: str) -> str:
 
 def _rows(
     fields: Sequence[FieldSpec], body: bytes, kind: str, max_rows: int
-) -> list[Mapping[str, Any]]:
+) -> list[dict[str, Any]]:
     if kind == _CSV:
         return read_csv(body, fields, max_rows, header=False)
-    names = {field.name for field in fields}
+    names = [field.name for field in fields]
     found = _lines(body, max_rows) if kind == _LINES else read_json(body)
     if isinstance(found, dict):
         if "instances" in found and "instances" not in names:
@@ -124,7 +124,7 @@ def _rows(
             found = [found]
     if isinstance(found, list):
         found = [_unwrapped(row, names) for row in found]
-    return rows_of_values(fields, found, max_rows, "instances")
+    return rows_of_values(names, found, max_rows, "instances")
 
 
 def _lines(body: bytes, max_rows: int) -> list[Any]:
@@ -139,7 +139,7 @@ def _lines(body: bytes, max_rows: int) -> list[Any]:
     return rows
 
 
-def _unwrapped(row: Any, names: set[str]) -> Any:
+def _unwrapped(row: Any, names: Sequence[str]) -> Any:
     """Return the list in SageMaker's own ways to write one, or the row as it is."""
     for path in (("features",), ("data", "features", "values")):
         found = row

@@ -184,7 +184,13 @@ def _column(field: FieldSpec, tensor: Tensor) -> list[Any]:
         values = [None if value == "" or value != value else value for value in values]
     if field.kind == "bool":
         values = [_boolean(value) for value in values]
+    elif field.kind == "int" and datatype in _FLOATS:
+        values = [_whole(value) for value in values]
     return values
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if type(value) is float and value.is_integer() else value
 
 
 def _boolean(value: Any) -> Any:

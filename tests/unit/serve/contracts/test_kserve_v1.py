@@ -154,3 +154,19 @@ def test_the_time_that_a_request_gives_is_read_here_too(stand, house):
     assert answer.document["errors"][0]["field"] == "Steelyard-Timeout-Ms"
     answer = made.client.call("POST", path, {"instances": [house]}, steelyard_timeout_ms="5000")
     assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "district", ['no": rth', 'no" : rth', "\u00fc", "a:b", '\\u0022:', '"":"', '":":":']
+)  # fmt: skip
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_no_text_is_taken_for_a_repeated_key(stand, house, district, ascii_only):
+    made = stand("price")
+    body = json.dumps({"instances": [{**house, "district": district}]}, ensure_ascii=ascii_only)
+    answer = made.client.call("POST", PREDICT.format("price"), body.encode())
+    assert [error["field"] for error in answer.document["errors"]] == ["rows.0.district"]
+    hidden = body.replace('"district"', '"area": 5, "district"').replace(
+        '"a:b"', '"\\u0022\\u003A"'
+    )
+    answer = made.client.call("POST", PREDICT.format("price"), hidden.encode())
+    assert "area: expected once" in answer.document["error"]
