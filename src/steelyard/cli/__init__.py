@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from steelyard.cli import conform, init, keys, log, predict, run, serve, versions
+from steelyard.cli import conform, dashboards, init, keys, log, predict, run, serve, versions
 from steelyard.cli.output import fail
 from steelyard.errors import SteelyardError
 
@@ -21,6 +21,7 @@ app.command("init")(init.init)
 app.command("run")(run.run)
 app.command("predict")(predict.predict)
 app.command("serve")(serve.serve)
+app.command("dashboards")(dashboards.dashboards)
 app.command("conform")(conform.conform)
 app.command("models")(versions.models)
 app.command("show")(versions.show)
