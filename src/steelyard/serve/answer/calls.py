@@ -16,7 +16,7 @@ from steelyard.errors import InputError, SteelyardError
 from steelyard.serve.answer.breaker import Breaker
 from steelyard.serve.answer.version import LoadedVersion
 
-__all__ = ["Calls", "Flagged", "ModelError", "Scored", "broken", "late"]
+__all__ = ["REASONS", "Calls", "Flagged", "ModelError", "Scored", "broken", "late"]
 
 _log = logging.getLogger(__name__)
 
@@ -29,9 +29,12 @@ _FAST_CALLS: Final = 200
 _STOP_NS: Final = 1_000_000_000
 _STUCK_SECONDS: Final = 30.0
 
+REASONS: Final = ("failed", "late", "broken", "not_finite", "out_of_range")
+"""Why there is no answer of the model: it raised, took too long, is not called, or is of no use."""
+
 
 class ModelError(SteelyardError):
-    """The model did not answer: `reason` is failed, late, not_finite or broken."""
+    """The model did not answer: `reason` is failed, late or broken."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

@@ -15,7 +15,7 @@ from steelyard.core.validation import BODY
 from steelyard.errors import InputError, SteelyardError
 from steelyard.serve.answer.answered import PLAIN, Answered, Mark
 from steelyard.serve.answer.breaker import Breaker
-from steelyard.serve.answer.calls import Calls, Flagged, ModelError, Scored, late
+from steelyard.serve.answer.calls import REASONS, Calls, Flagged, ModelError, Scored, late
 from steelyard.serve.answer.limits import Limits
 from steelyard.serve.answer.terms import USUAL, Terms
 from steelyard.serve.answer.version import Entry, LoadedVersion
@@ -116,6 +116,9 @@ class Endpoint:
         self._new_id = new_id
         self._clock = _Clock()
         self._time = limits.timeout_ms * _MILLISECOND or NEVER
+        for reason in REASONS:
+            metrics.count("failures", reason, by=0)
+            metrics.fell_back(reason, 0)
 
     def ask(self, body: bytes, terms: Terms = USUAL) -> Asked | Steps[bytes]:
         """Read a request: one row, to be answered by `answer`, or `{"rows": [...]}` in steps.
@@ -213,6 +216,7 @@ class Endpoint:
             for flag in flags:
                 self._metrics.flagged(flag.field, flag.rule)
         if isinstance(found, (UnfitAnswerError, ModelError)):
+            self._metrics.count("failures", found.reason)
             spare = None if loaded.fallback is None else loaded.fallback(values)
             if spare is not None:
                 self._metrics.fell_back(found.reason)

@@ -138,6 +138,9 @@ class Front:
         self._pages: Application | None = None
         self._turn = asyncio.Lock()
         self._waiting = 0
+        metrics.watch("waiting_rows", lambda: self.batches.waiting)
+        metrics.watch("waiting_requests", lambda: self._waiting)
+        metrics.watch("connections", connections)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""

@@ -39,6 +39,7 @@ class Family:
 
 FAMILIES: Final[dict[str, Family]] = {
     "predictions": Family("counter", "Answered rows, fallback answers included.", ("version",)),
+    "failures": Family("counter", "Rows that the model did not answer.", ("reason",)),
     "fallbacks": Family("counter", "Rows that the fallback answered.", ("reason",)),
     "refusals": Family("counter", "Requests refused for a field, once a field.", ("field",)),
     "flags": Family("counter", "Rows answered with a flag of a guard.", ("field", "flag")),

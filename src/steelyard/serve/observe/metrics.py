@@ -72,6 +72,7 @@ class Metrics:
         self._gauges: dict[str, Callable[[], Mapping[Labels, float]]] = {}
         self._states: dict[str, dict[Labels, float]] = {"breaker": {}, "alarm": {}}
         self.breaker("closed")
+        self.alarm("collapse", False)
         self._serving: Labels = ("0", "")
         self._rows = RowTally()
         self._outputs: dict[int, OutputTally] = {}
