@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from steelyard.bundle.outputs import Guarded
 from steelyard.bundle.predictor import Canonical, Predictor
 from steelyard.core.definition import Model
 from steelyard.core.hashing import hash_json
@@ -17,7 +18,7 @@ from steelyard.features.parts import Columns, Part, Scores
 from steelyard.flow.building import Built, Table
 from steelyard.flow.serving import started
 from steelyard.registry.ledger import Ledger
-from steelyard.validate.candidate import Address, Candidate, ChampionEvidence
+from steelyard.validate.candidate import Address, Candidate, ChampionEvidence, Rows
 from steelyard.validate.judge import judge
 from steelyard.validate.metrics import standard_metrics
 from steelyard.validate.rows import row_hashes
@@ -53,6 +54,11 @@ def judge_bundle(
         with started(built.folder) as url:
             yield Address(url, definition.name)
 
+    def takes(rows: Rows) -> list[bool]:
+        checked = [built.predictor.decoder.check_one(row) for row in rows]
+        answers = built.predictor.answer_many(checked)
+        return [isinstance(answer, Guarded) and not answer.reason for answer in answers]
+
     candidate = Candidate(
         definition=definition,
         task=dataset.task,
@@ -73,6 +79,7 @@ def judge_bundle(
         champion=_champion(definition, built, ledger),
         train_scores=built.train_scores,
         uses=graph.uses if graph else {},
+        takes=takes,
     )
     checks = judge(candidate, progress=lambda gate: on_stage(f"Judge: {gate}"))
     return Verdict(candidate.bundle, candidate.provenance, checks), candidate

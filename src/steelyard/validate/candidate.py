@@ -15,10 +15,17 @@ from steelyard.core.definition import Model
 from steelyard.features.parts import Columns, Part, Scores, Task
 from steelyard.validate.rows import row_hashes
 
-__all__ = ["Address", "Candidate", "ChampionEvidence", "Predict"]
+__all__ = ["Address", "Candidate", "ChampionEvidence", "Predict", "Rows"]
+
+Rows = list[dict[str, Any]]
+"""Rows as JSON objects."""
 
 Predict = Callable[[Columns], Scores]
 """Answers N rows given as raw columns in the column representation."""
+
+
+def _all_taken(rows: Rows) -> list[bool]:
+    return [True] * len(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,8 @@ class Candidate:
     `scores` is what the bundle answered on `test`. `model_features` are the features that the model
     sees, `uses` the raw columns behind each row feature. `canonical` and `packed` are the bundle's
     two graphs, `reference` the fitted pipeline in memory, for parity alone. `server` starts a real
-    server and stops it on leaving; None where none can be started.
+    server and stops it on leaving; None where none can be started. `takes` tells which rows the
+    guards leave to the model; others are refused, or the fallback answers.
     """
 
     definition: Model
@@ -84,3 +92,4 @@ class Candidate:
     champion: ChampionEvidence | None = None
     train_scores: Scores | None = None
     uses: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    takes: Callable[[Rows], list[bool]] = _all_taken

@@ -36,6 +36,11 @@ def check_latency(candidate: Candidate) -> Iterator[Check]:
         return
     places = np.unique(np.linspace(0, len(candidate.test) - 1, _ROWS).astype(np.int64))
     rows = json_rows(candidate.definition.fields, candidate.test.take(places).columns)
+    rows = [row for row, taken in zip(rows, candidate.takes(rows), strict=True) if taken]
+    if not rows:
+        told = f"The guards keep all of {len(places)} held-out rows from the model."
+        yield found("latency", name, False, told, threshold=limit)
+        return
     with candidate.server() as address, Probe(address) as probe:
         runs = [_summary(probe.measure(rows))]
         while runs[-1]["p99"] > limit and len(runs) < _MEASUREMENTS:

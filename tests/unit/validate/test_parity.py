@@ -181,6 +181,25 @@ def test_a_server_that_answers_otherwise_is_caught(
     assert found.value == found.evidence["rows"]
 
 
+def test_a_server_that_answers_what_a_guard_refuses_is_caught(
+    good: Candidate, serve: Callable[..., Any]
+) -> None:
+    kept = replace(good, takes=lambda rows: [i % 2 == 0 for i in range(len(rows))])
+    found = judged(kept, SERVER)[SERVER]
+    assert not found.passed
+    assert "a guard refuses it" in found.evidence["message"]
+    assert found.value == found.evidence["kept_from_the_model"] == found.evidence["rows"] // 2
+
+    def marked(answer: dict[str, Any]) -> dict[str, Any]:
+        return {**answer, "source": "fallback"}
+
+    none = replace(good, takes=lambda rows: [False] * len(rows))
+    marking = replace(none, server=serve(good.definition, good.packed, marked))
+    found = judged(marking, SERVER)[SERVER]
+    assert found.passed
+    assert f"keep {found.evidence['rows']} more" in found.evidence["message"]
+
+
 def test_label_types_are_held(make: Callable[..., Candidate], serve: Callable[..., Any]) -> None:
     made = make("multiclass")
     text = serve(
