@@ -35,7 +35,7 @@ _Contract = Annotated[
     typer.Option(
         metavar="NAME",
         help="mlflow or sagemaker, which both answer /invocations; the others are on anyway. "
-        r"\[default: mlflow, or a platform's]",
+        r"Or lambda, alone: the loop of an AWS Lambda runtime.  \[default: mlflow, or a platform's]",
     ),
 ]
 _Workers = Annotated[int, typer.Option(min=1, max=64, help="Processes that answer.")]
@@ -75,6 +75,7 @@ def serve(
     access_log: _AccessLog = False,
 ) -> None:
     """Serve a proven version; follow its alias as it moves; drain on SIGTERM."""
+    from steelyard.flow.aws_lambda import serve_lambda
     from steelyard.flow.hosting import hosting
     from steelyard.flow.securing import secured
     from steelyard.flow.serving import Options, serve_reference
@@ -87,6 +88,9 @@ def serve(
             "nothing says which model to serve.",
             fix="Name one: steelyard serve churn. `steelyard models` lists them.",
         )
+    if contract == ["lambda"]:
+        serve_lambda(named, config)
+        return
     options = Options(
         host=given.host if host is None else host,
         port=given.port if port is None else port,

@@ -2,9 +2,12 @@
 
 import http.client
 import json
+import queue
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -187,4 +190,112 @@ def liar(server: str) -> Iterator[Liar]:
         thread.start()
         yield proxy
         proxy.shutdown()
+        thread.join()
+
+
+# AWS Lambda.
+
+
+@dataclass
+class Invocation:
+    """An event on its way to a runtime, and what the runtime made of it."""
+
+    event: bytes
+    seconds: float = 10
+    done: threading.Event = field(default_factory=threading.Event)
+    answer: bytes = b""
+    failed: str = ""
+    """The kind of error that the runtime told, if it told one."""
+
+
+class Lambda(ThreadingHTTPServer):
+    """Stands in for Lambda: its runtime API, and the URL at which its emulators are invoked."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _LambdaHandler)
+        self.events: queue.Queue[tuple[str, Invocation] | None] = queue.Queue()
+        self.under_way: dict[str, Invocation] = {}
+        self.init_errors: list[dict[str, Any]] = []
+        self.most_bytes = 6 * 1024 * 1024
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server_address[1]}"
+
+    def invoke(self, event: Any, seconds: float = 10) -> Invocation:
+        body = event if isinstance(event, bytes) else json.dumps(event).encode()
+        invocation = Invocation(body, seconds)
+        self.events.put((uuid.uuid4().hex, invocation))
+        assert invocation.done.wait(30), "no runtime answered"
+        return invocation
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A runtime that is killed is what some tests are about."""
+
+
+class _LambdaHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Lambda
+
+    def do_GET(self) -> None:
+        assert self.path == "/2018-06-01/runtime/invocation/next"
+        found = self.server.events.get()
+        if found is None:
+            self.close_connection = True
+            return
+        key, invocation = found
+        self.server.under_way[key] = invocation
+        headers = {
+            "Lambda-Runtime-Aws-Request-Id": key,
+            "Lambda-Runtime-Deadline-Ms": str(int((time.time() + invocation.seconds) * 1000)),
+            "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:eu-west-1:1:function:churn",
+            "Lambda-Runtime-Trace-Id": "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Sampled=1",
+        }
+        self.reply(200, invocation.event, headers)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/2015-03-31/functions/function/invocations":
+            found = self.server.invoke(body)
+            self.reply(200, found.answer, {"X-Amz-Function-Error": found.failed or None})
+            return
+        if self.path == "/2018-06-01/runtime/init/error":
+            kind = self.headers["Lambda-Runtime-Function-Error-Type"]
+            self.server.init_errors.append(json.loads(body) | {"kind": kind})
+            self.reply(202, b'{"status": "OK"}')
+            return
+        _, _, _, _, key, what = self.path.split("/")
+        if what == "response" and len(body) > self.server.most_bytes:
+            self.reply(413, b'{"errorType": "RequestEntityTooLarge"}')
+            return
+        invocation = self.server.under_way.pop(key)
+        invocation.answer, invocation.failed = body, "Unhandled" if what == "error" else ""
+        self.reply(202, b'{"status": "OK"}')
+        invocation.done.set()
+
+    def reply(self, status: int, body: bytes, headers: dict[str, str | None] | None = None) -> None:
+        self.send_response_only(status)
+        for name, value in (headers or {}).items():
+            if value is not None:
+                self.send_header(name, value)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing of each request."""
+
+
+@pytest.fixture
+def aws_lambda() -> Iterator[Lambda]:
+    with Lambda() as emulated:
+        thread = threading.Thread(target=emulated.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield emulated
+        emulated.events.put(None)
+        emulated.shutdown()
         thread.join()
