@@ -51,6 +51,11 @@ class Config:
         return Path(os.environ.get("STEELYARD_KEYS") or self.state / "keys.json")
 
     @property
+    def audit(self) -> Path:
+        """The audit log."""
+        return self.state / "audit"
+
+    @property
     def tracking_uri(self) -> str:
         """MLflow's tracking server: `MLFLOW_TRACKING_URI`, else SQLite beside the store."""
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.state}/mlflow/mlflow.db"

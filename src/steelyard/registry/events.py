@@ -4,21 +4,18 @@ The last member of an event is the sha256 of all bytes before it; the next event
 `previous`. So a changed byte, a missing event and an event of another model are all seen.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from steelyard.core.hashing import canonical_json, hash_bytes
+from steelyard.core.seals import unseal
 from steelyard.errors import IntegrityError, StoreError
 
-__all__ = ["FORMAT", "Event", "event_key", "ledger_key", "open_event", "seal_event", "sequence_of"]
+__all__ = ["FORMAT", "Event", "event_key", "ledger_key", "open_event", "sequence_of"]
 
 FORMAT: Final = 1
 _NAME = re.compile(r"(\d{10})\.json")
-_SEAL = b',"hash":"'
-_TAIL = len(_SEAL) + 64 + len(b'"}')
 _FIX = (
     "Restore the store from a copy. A ledger that was changed by other means than Steelyard "
     "cannot say what may be served."
@@ -73,21 +70,15 @@ def sequence_of(key: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def seal_event(members: Mapping[str, Any]) -> bytes:
-    """Return an event's file: its canonical JSON with the hash of it as the last member."""
-    body = canonical_json(members)
-    return body[:-1] + _SEAL + hash_bytes(body).encode() + b'"}'
-
-
 def open_event(data: bytes, model: str, seq: int, previous: str | None) -> Event:
     """Read the event that follows `previous`; IntegrityError where it is not that event."""
     key = event_key(model, seq)
-    body, tail = data[:-_TAIL] + b"}", data[-_TAIL:]
-    digest = hash_bytes(body)
-    if tail != _SEAL + digest.encode() + b'"}':
-        raise broken(key, "the event was changed after it was written: its seal does not fit")
     try:
-        members = json.loads(body)
+        members, digest = unseal(data)
+    except ValueError:
+        why = "the event was changed after it was written: its seal does not fit"
+        raise broken(key, why) from None
+    try:
         found = (members["format"], members["model"], members["seq"], members["previous"])
         kind, at, by = members["kind"], members["at"], members["by"]
         plain = isinstance(kind, str) and isinstance(at, str) and isinstance(by, str)

@@ -21,6 +21,7 @@ from steelyard.bundle.format import read_verified
 from steelyard.core.ports import Store
 from steelyard.core.records import Verdict, Version
 from steelyard.core.reference import CHAMPION, Reference, check_name
+from steelyard.core.seals import seal
 from steelyard.errors import (
     ConflictError,
     IntegrityError,
@@ -35,7 +36,6 @@ from steelyard.registry.events import (
     broken,
     event_key,
     ledger_key,
-    seal_event,
     sequence_of,
 )
 from steelyard.registry.proof import Proofs, is_passing, judgement, waivers
@@ -307,7 +307,7 @@ class Ledger:
             if content is None:
                 return None
             key = event_key(model, state.seq + 1)
-            data = seal_event(
+            data = seal(
                 {
                     **content,
                     "format": FORMAT,

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steelyard.core.hashing import canonical_json, hash_bytes
+from steelyard.core.seals import seal
 from steelyard.errors import IntegrityError, SteelyardError, StoreError
-from steelyard.registry.events import event_key, open_event, seal_event, sequence_of
+from steelyard.registry.events import event_key, open_event, sequence_of
 
 MEMBERS = {
     "format": 1,
@@ -31,7 +32,7 @@ VALUES = st.recursive(
 
 
 def test_an_event_is_json_that_holds_its_own_hash():
-    data = seal_event(MEMBERS)
+    data = seal(MEMBERS)
     document = json.loads(data)
     digest = document.pop("hash")
     assert document == MEMBERS
@@ -44,11 +45,11 @@ def test_an_event_is_json_that_holds_its_own_hash():
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), VALUES))
 def test_what_was_sealed_is_opened(extra):
     members = {**extra, **MEMBERS}
-    assert open_event(seal_event(members), "churn", 2, "ab").members == members
+    assert open_event(seal(members), "churn", 2, "ab").members == members
 
 
 def test_every_bit_of_an_event_counts():
-    good = seal_event(MEMBERS)
+    good = seal(MEMBERS)
     for place in range(8 * len(good)):
         changed = bytearray(good)
         changed[place // 8] ^= 1 << place % 8
@@ -65,7 +66,7 @@ def test_no_other_bytes_are_an_event(data):
 @given(VALUES)
 def test_a_sealed_document_that_is_no_event_is_refused(value):
     with pytest.raises(SteelyardError):
-        open_event(seal_event({"format": 1, "kind": value}), "churn", 2, "ab")
+        open_event(seal({"format": 1, "kind": value}), "churn", 2, "ab")
 
 
 @pytest.mark.parametrize(
@@ -73,12 +74,12 @@ def test_a_sealed_document_that_is_no_event_is_refused(value):
 )
 def test_an_event_has_one_place(model, seq, previous):
     with pytest.raises(IntegrityError, match=event_key(model, seq)):
-        open_event(seal_event(MEMBERS), model, seq, previous)
+        open_event(seal(MEMBERS), model, seq, previous)
 
 
 def test_a_newer_format_asks_for_an_upgrade():
     with pytest.raises(StoreError, match="Upgrade"):
-        open_event(seal_event({**MEMBERS, "format": 2}), "churn", 2, "ab")
+        open_event(seal({**MEMBERS, "format": 2}), "churn", 2, "ab")
 
 
 @pytest.mark.parametrize("key", ["ledger/churn/1.json", "0000000001.json~", "00000000010.json"])

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from steelyard.core.reference import Reference
+from steelyard.core.seals import seal
 from steelyard.errors import IntegrityError, NotFoundError, StoreError, UsageError
-from steelyard.registry.events import event_key, seal_event
+from steelyard.registry.events import event_key
 from steelyard.registry.ledger import Ledger
 from steelyard.registry.store import FolderStore
 
@@ -110,7 +111,7 @@ def forged(store: FolderStore, model: str, count: int) -> None:
             moved = {"move": "promote", "alias": "champion", "reason": "better", "note": ""}
             members = {"kind": "alias", **moved, "from": number - 1 or None, "to": number}
             members["verdict"] = f"{number:064x}"
-        data = seal_event({**common, **members})
+        data = seal({**common, **members})
         previous = json.loads(data)["hash"]
         (folder / Path(event_key(model, seq)).name).write_bytes(data)
 
@@ -200,7 +201,7 @@ def test_a_resealed_event_breaks_the_chain_at_the_next(ledger, candidate):
     second, third = sorted(folder.iterdir())[1:3]
     members = json.loads(second.read_bytes())
     del members["hash"]
-    second.write_bytes(seal_event({**members, "reason": "another"}))
+    second.write_bytes(seal({**members, "reason": "another"}))
     with pytest.raises(IntegrityError, match=third.name):
         Ledger(ledger.store).tail("churn")
 
@@ -236,10 +237,10 @@ def test_a_well_sealed_event_that_breaks_the_rules_is_refused(ledger, candidate,
     good["verdict"] = ledger.resolve(ref("churn@1")).verdict
     del good["hash"]
     forgery = folder / "0000000006.json"
-    forgery.write_bytes(seal_event({**good, **changes}))
+    forgery.write_bytes(seal({**good, **changes}))
     with pytest.raises(error, match=forgery.name):
         Ledger(ledger.store).tail("churn")
-    forgery.write_bytes(seal_event(good))
+    forgery.write_bytes(seal(good))
     assert Ledger(ledger.store).resolve(ref("churn")).number == 1
 
 
