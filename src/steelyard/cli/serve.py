@@ -1,6 +1,7 @@
 """`steelyard serve`: answer over HTTP."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -50,6 +51,18 @@ _Auth = Annotated[
     Literal["auto", "required", "off"],
     typer.Option(help="Ask for an API key: once one was made, always, or never."),
 ]
+_TlsCert = Annotated[
+    Path | None, typer.Option(help="PEM: the certificate and its chain. Renewed ones are noticed.")
+]
+_TlsKey = Annotated[Path | None, typer.Option(help="PEM: its key, without a password.")]
+_TlsClientCa = Annotated[
+    Path | None, typer.Option(help="PEM: ask clients for certificates that this one signed.")
+]
+_AdminPort = Annotated[
+    int | None,
+    typer.Option(min=1, max=65535, help="Answer GET /admin/state, POST /admin/drain here."),
+]
+_AdminHost = Annotated[str, typer.Option(help="Address of the admin port.")]
 _LogFormat = Annotated[
     Literal["auto", "text", "json"],
     typer.Option(
@@ -71,13 +84,18 @@ def serve(
     durability: _Durability = "group",
     on_full: _OnFull = "refuse",
     auth: _Auth = "auto",
+    tls_cert: _TlsCert = None,
+    tls_key: _TlsKey = None,
+    tls_client_ca: _TlsClientCa = None,
+    admin_port: _AdminPort = None,
+    admin_host: _AdminHost = "127.0.0.1",
     log_format: _LogFormat = "auto",
     access_log: _AccessLog = False,
 ) -> None:
     """Serve a proven version; follow its alias as it moves; drain on SIGTERM."""
     from steelyard.flow.aws_lambda import serve_lambda
     from steelyard.flow.hosting import hosting
-    from steelyard.flow.securing import secured
+    from steelyard.flow.securing import Wanted, secured
     from steelyard.flow.serving import Options, serve_reference
 
     config = Config.load()
@@ -91,6 +109,7 @@ def serve(
     if contract == ["lambda"]:
         serve_lambda(named, config)
         return
+    wanted = Wanted(auth, tls_cert, tls_key, tls_client_ca, admin_host, admin_port)
     options = Options(
         host=given.host if host is None else host,
         port=given.port if port is None else port,
@@ -98,7 +117,7 @@ def serve(
         workers=workers,
         durability=durability,
         on_full=on_full,
-        security=secured(config, auth=auth),
+        security=secured(config, wanted),
         log_form=None if log_format == "auto" else log_format,
         access_log=access_log,
     )

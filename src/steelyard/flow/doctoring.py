@@ -9,6 +9,7 @@ from steelyard.flow.stores import open_ledger
 from steelyard.flow.tracking import open_tracker
 from steelyard.registry.audit import audit
 from steelyard.registry.ledger import Ledger
+from steelyard.serve.secure.audit import AuditLog
 
 __all__ = ["examine"]
 
@@ -25,6 +26,7 @@ def examine(config: Config) -> dict[str, Any]:
         for name in ledger.models():
             findings += _versions(ledger, name)
             findings += _mirror(ledger, name, config)
+    findings += _audit_log(config)
     swept = sum(sweep_aside(folder) for folder in (config.snapshots, config.state / "candidates"))
     if swept:
         findings.append(_finding("note", f"removed {swept} rests of interrupted commands"))
@@ -34,6 +36,13 @@ def examine(config: Config) -> dict[str, Any]:
         "ok": all(found["state"] != "error" for found in findings),
         "findings": findings,
     }
+
+
+def _audit_log(config: Config) -> list[dict[str, str]]:
+    count, problems = AuditLog(config.audit).problems()
+    if problems:
+        return [_finding("error", f"the audit log was touched: {problem}") for problem in problems]
+    return [_finding("ok", f"audit log: {count} events, as they were written")] if count else []
 
 
 def _versions(ledger: Ledger, name: str) -> list[dict[str, str]]:

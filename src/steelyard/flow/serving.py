@@ -20,6 +20,7 @@ from steelyard.core.config import Config
 from steelyard.core.ids import uuid7
 from steelyard.errors import StoreError
 from steelyard.flow.following import subject
+from steelyard.flow.securing import tell_open
 from steelyard.predictions.writer import PredictionWriter
 from steelyard.serve.answer.endpoint import Endpoint
 from steelyard.serve.answer.version import Served
@@ -73,6 +74,7 @@ def serve_reference(ref: str, config: Config, options: Options) -> None:
     form = options.log_form or logs.by_terminal()
     logs.set_up(form)
     _tell_start(served.model, found, options.workers)
+    tell_open(options.security, options.host)
 
     def open_log(model: str) -> PredictionWriter:
         folder = config.predictions / model

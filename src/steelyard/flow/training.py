@@ -13,6 +13,7 @@ from steelyard.core.person import current_user
 from steelyard.core.ports import RunRecord
 from steelyard.core.records import Verdict, Version
 from steelyard.core.reference import CHAMPION, Reference
+from steelyard.flow.auditing import audited, record_waivers
 from steelyard.flow.building import build, read_table
 from steelyard.flow.judging import TRAIN_ROWS, judge_bundle, measured, train_rows
 from steelyard.flow.records import documents_of, provenance_of
@@ -89,6 +90,7 @@ def train_model(
             documents={**documents, TRAIN_ROWS: train_rows(table.train)},
             by=current_user(),
         )
+        record_waivers(config, version, verdict)
 
     on_stage("Record the run in MLflow")
     folder = ledger.bundle_folder(version)
@@ -98,8 +100,12 @@ def train_model(
     promoted = verdict.passed and promote
     if promoted:
         on_stage("Promote")
-        reference = Reference(definition.name, version=version.number)
-        ledger.promote(reference, alias=CHAMPION, reason="all gates passed", by=current_user())
+        wanted = Reference(definition.name, version=version.number)
+        audited(
+            config,
+            f"promote {wanted} to {CHAMPION}",
+            lambda: ledger.promote(wanted, reason="all gates passed", by=current_user()),
+        )
         mirror_alias(version, CHAMPION, config)
     seconds = time.perf_counter() - started
     return TrainingRun(version, verdict, table.dataset.snapshot.id, promoted, seconds, run)

@@ -11,6 +11,7 @@ from steelyard.core.person import current_user
 from steelyard.core.records import Version
 from steelyard.core.reference import Reference, check_name
 from steelyard.errors import SteelyardError
+from steelyard.flow.auditing import audited
 from steelyard.flow.stores import open_ledger, resolved
 from steelyard.flow.tracking import mirror_alias
 from steelyard.registry.ledger import AliasMove, Ledger
@@ -102,14 +103,24 @@ def promote_version(ref: str, alias: str, reason: str, config: Config) -> dict[s
     """Move an alias to a version, in the ledger and then in its mirror."""
     check_name(alias, what="alias")
     ledger = open_ledger(config)
-    move = ledger.promote(Reference.parse(ref), alias=alias, reason=reason, by=current_user())
+    wanted = Reference.parse(ref)
+    move = audited(
+        config,
+        f"promote {wanted} to {alias}",
+        lambda: ledger.promote(wanted, alias=alias, reason=reason, by=current_user()),
+    )
     return _moved(ledger, move, config)
 
 
 def rollback_model(name: str, alias: str, reason: str, config: Config) -> dict[str, Any]:
     """Move an alias back to the version that held it before."""
     ledger = open_ledger(config)
-    move = ledger.rollback(check_name(name), alias=alias, reason=reason, by=current_user())
+    check_name(name)
+    move = audited(
+        config,
+        f"roll back {name}@{alias}",
+        lambda: ledger.rollback(name, alias=alias, reason=reason, by=current_user()),
+    )
     return _moved(ledger, move, config)
 
 

@@ -1,5 +1,6 @@
 """One worker: the front on a socket, following the wanted version, draining on SIGTERM."""
 
+import asyncio
 import gc
 import logging
 import os
@@ -19,6 +20,7 @@ from steelyard.serve.answer.limits import Limits
 from steelyard.serve.answer.version import Follow, load
 from steelyard.serve.contracts.table import Contract, contracts_of
 from steelyard.serve.follower import Follower
+from steelyard.serve.http.admin import Admin
 from steelyard.serve.http.asgi import Application, Front
 from steelyard.serve.http.pages import make_pages
 from steelyard.serve.http.protocol import Protocol
@@ -26,6 +28,7 @@ from steelyard.serve.observe import logs
 from steelyard.serve.observe.metrics import CountedLog, Metrics
 from steelyard.serve.observe.requests import AccessLog
 from steelyard.serve.secure.security import Security
+from steelyard.serve.secure.tls import Tls
 
 __all__ = ["Setup", "bind", "work"]
 
@@ -81,7 +84,7 @@ def bind(host: str, port: int) -> socket.socket:
         made.close()
         raise UsageError(
             f"cannot listen on {host}:{port}: {error.strerror}.",
-            fix="Name another --port, or 0 for any free one.",
+            fix="Name another port; --port 0 takes any free one.",
         ) from None
     return made
 
@@ -89,14 +92,31 @@ def bind(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """A server that is not ready any more as soon as it is told to end, early or late."""
 
-    def __init__(self, config: uvicorn.Config, front: Front, started: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        front: Front,
+        admin: tuple[Admin, socket.socket] | None,
+        started: Callable[[], None],
+    ) -> None:
         super().__init__(config)
         self._front = front
+        self._admin = admin
         self._started = started
+        self._admin_listener: asyncio.Server | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self._admin is not None:
+            admin, listening = self._admin
+            admin.served = self.server_state
+            self._admin_listener = await admin.listen(listening, self.config)
         self._started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._admin_listener is not None:
+            self._admin_listener.close()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self._front.draining:
@@ -138,10 +158,11 @@ def work(
         lambda: {"model": model, "version": endpoint.loaded.served.version, "worker": place}
     )
 
+    def not_ready() -> str:
+        return "the server is stopping" if front.draining else setup.log_problem(model)
+
     def pages(front: Front) -> Application:
-        return make_pages(
-            front, lambda: _not_ready(front, setup.log_problem(model)), setup.contracts
-        )
+        return make_pages(front, not_ready, setup.contracts)
 
     def started() -> None:
         if not told.yet:
@@ -152,17 +173,23 @@ def work(
         if setup.with_parent and os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    access = setup.security.access
-    access.follow()
-    also = (metrics.publish, endpoint.calls.watch, end_with_parent, access.follow)
+    security = setup.security
+    security.follow()
+    front = Front(
+        endpoint,
+        metrics,
+        pages,
+        lambda: len(server.server_state.connections),
+        security.access,
+    )
+    admin = Admin(front, security, setup.shared, not_ready)
+    also = (metrics.publish, endpoint.calls.watch, end_with_parent, security.follow, admin.follow)
     follower = Follower(endpoint, setup.follow, metrics, also=also)
     try:
-        front = Front(
-            endpoint, metrics, pages, lambda: len(server.server_state.connections), access
-        )
         if setup.access_log:
             front.told = AccessLog(front)
-        server = _Server(_config(front), front, started)
+        at = (admin, bind(*security.admin)) if security.admin else None
+        server = _Server(_config(front, security.tls), front, at, started)
         listening.listen(_BACKLOG)
         follower.start()
         # What lives as long as the process need not be looked at by every collection.
@@ -171,17 +198,14 @@ def work(
         server.run(sockets=[listening])
     finally:
         follower.stop()
+        security.note_failures()
         endpoint.calls.close()
         metrics.publish()
         log.close()
         _log.info("Stopped.", extra={"event": "stop"})
 
 
-def _not_ready(front: Front, log_problem: str) -> str:
-    return "the server is stopping" if front.draining else log_problem
-
-
-def _config(front: Front) -> uvicorn.Config:
+def _config(front: Front, tls: Tls | None) -> uvicorn.Config:
     settings: dict[str, Any] = {
         "log_config": None,
         "log_level": "warning",
@@ -198,4 +222,7 @@ def _config(front: Front) -> uvicorn.Config:
         "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
         "backlog": _BACKLOG,
     }
-    return uvicorn.Config(front, **settings)
+    config = uvicorn.Config(front, **settings)
+    config.load()
+    config.ssl = tls.context if tls else None
+    return config

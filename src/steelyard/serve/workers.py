@@ -31,12 +31,15 @@ def serve(setup: Setup, host: str, port: int, announce: Callable[[Endpoint, str]
     Raises UsageError where the port is taken, and StoreError where workers die as soon as they
     start.
     """
+    if setup.security.admin is not None:
+        bind(*setup.security.admin).close()  # a port that is taken is told before anything starts
     listening = bind(host, port)
     bound = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
+    scheme = "https" if setup.security.tls else "http"
 
     def ready(endpoint: Endpoint) -> None:
-        announce(endpoint, f"http://{shown}:{bound}")
+        announce(endpoint, f"{scheme}://{shown}:{bound}")
 
     if setup.workers == 1:
         work(setup, listening, ready)

@@ -17,7 +17,9 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
-__all__ = ["BODY", "HEAD", "HEADERS", "NOTHING", "Bounded", "RefusedHeadError"]
+from steelyard.serve.answer.limits import Limits
+
+__all__ = ["BODY", "HEAD", "HEADERS", "NOTHING", "Bounded", "RefusedHeadError", "Timed"]
 
 _log = logging.getLogger(__name__)
 
@@ -220,6 +222,44 @@ class Bounded(HttpToolsProtocol):
             self.transport.close()  # nothing was ever asked
         else:
             self.refuse(408)
+
+
+class Timed(Bounded):
+    """A bounded connection all of whose requests go uvicorn's way."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        limits = Limits()
+        super().__init__(
+            config,
+            server_state,
+            app_state,
+            _loop,
+            seconds=limits.request_seconds,
+            body_bytes=_HEAD_BYTES,
+        )
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._unset_keepalive_if_required()
+        self.stage, self.begun = HEAD, True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer."""
+        self.stage = BODY
+        if self.takes_head():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Go on to the next."""
+        self.stage = NOTHING
+        super().on_message_complete()
 
 
 def _status(error: Exception) -> int:
