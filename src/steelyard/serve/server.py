@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -145,8 +146,7 @@ def work(
     `announce` is called once connections are taken. Raises IntegrityError where the bundle is not
     what was sealed, LogFullError where the log cannot be opened.
     """
-    told = _Told()
-    parent = os.getppid()
+    told, parent = _Told(), os.getppid()
     loaded = load(setup.follow())
     model = loaded.predictor.model
     log = setup.open_log(model)
@@ -169,10 +169,6 @@ def work(
             announce(endpoint)
         server.should_exit |= told.yet
 
-    def end_with_parent() -> None:
-        if setup.with_parent and os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     security = setup.security
     security.follow()
     front = Front(
@@ -183,7 +179,9 @@ def work(
         security.access,
     )
     admin = Admin(front, security, setup.shared, not_ready)
-    also = (metrics.publish, endpoint.calls.watch, end_with_parent, security.follow, admin.follow)
+    also = [metrics.publish, endpoint.calls.watch, security.follow, admin.follow]
+    if setup.with_parent:
+        also.append(partial(_end_without, parent))
     follower = Follower(endpoint, setup.follow, metrics, also=also)
     try:
         if setup.access_log:
@@ -192,9 +190,7 @@ def work(
         server = _Server(_config(front, security.tls), front, at, started)
         listening.listen(_BACKLOG)
         follower.start()
-        # What lives as long as the process need not be looked at by every collection.
-        gc.collect()
-        gc.freeze()
+        _freeze()
         server.run(sockets=[listening])
     finally:
         follower.stop()
@@ -203,6 +199,18 @@ def work(
         metrics.publish()
         log.close()
         _log.info("Stopped.", extra={"event": "stop"})
+
+
+def _end_without(parent: int) -> None:
+    """End, as if told to, where the parent is no more."""
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _freeze() -> None:
+    """Let no collection look at what lives as long as the process."""
+    gc.collect()
+    gc.freeze()
 
 
 def _config(front: Front, tls: Tls | None) -> uvicorn.Config:
