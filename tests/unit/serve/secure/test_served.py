@@ -26,6 +26,7 @@ import json, sys
 from pathlib import Path
 from steelyard.core.ids import uuid7
 from steelyard.predictions.writer import PredictionWriter
+from steelyard.serve.answer.limits import Limits
 from steelyard.serve.answer.version import Served
 from steelyard.serve.secure.access import Access
 from steelyard.serve.secure.audit import AuditLog
@@ -48,6 +49,7 @@ setup = Setup(
     log_problem=lambda model: "",
     shared=folder,
     workers=given.get("workers", 1),
+    limits=Limits(timeout_ms=0),  # a busy machine decides nothing here
     security=Security(
         access,
         tls=Tls(TlsFiles(*files)) if files else None,
