@@ -172,11 +172,7 @@ def work(
     security = setup.security
     security.follow()
     front = Front(
-        endpoint,
-        metrics,
-        pages,
-        lambda: len(server.server_state.connections),
-        security.access,
+        endpoint, metrics, pages, lambda: len(server.server_state.connections), security.access
     )
     admin = Admin(front, security, setup.shared, not_ready)
     also = [metrics.publish, endpoint.calls.watch, security.follow, admin.follow]
