@@ -352,11 +352,10 @@ def test_the_admin_port_asks_for_an_admin_key_and_takes_nothing_else(run, house,
     assert server.ask("/health/ready").status == 200
 
 
-def test_every_worker_drains_and_still_answers(run, house, free_port):
-    server = run(admin=free_port, workers=2)
-    keys = KeyFile(server.state / "keys.json")
+def test_every_worker_drains_and_still_answers(run, house, free_port, tmp_path):
+    keys = KeyFile(tmp_path / "state" / "keys.json")
     admin, shop = (keys.create(name, scopes=[name])[1] for name in ("admin", "predict"))
-    assert eventually(lambda: server.ask("/admin/state", key=admin, port=free_port).status == 200)
+    server = run(admin=free_port, workers=2)
     drained = server.ask("/admin/drain", key=admin, method="POST", port=free_port)
     assert drained.status == 202
     assert drained.document["draining"]
