@@ -34,11 +34,15 @@ NAMES: Final = ("native", "v2", "kserve-v1", "vertex", "mlflow", "sagemaker")
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """A wire contract: its name, the paths that are its own, and its routes."""
+    """A wire contract: its name, the paths that are its own, and its routes.
+
+    `given` are paths that a platform chose, which may be those of other contracts.
+    """
 
     name: str
     paths: tuple[str, ...]
     routes: Callable[[Front, Ready], list["Route"]]
+    given: tuple[str, ...] = ()
 
 
 def contracts_of(chosen: Sequence[str], environment: Mapping[str, str]) -> tuple[Contract, ...]:
@@ -74,8 +78,8 @@ def contracts_of(chosen: Sequence[str], environment: Mapping[str, str]) -> tuple
 def _all(environment: Mapping[str, str]) -> list[Contract]:
     paths = vertex_paths(environment)
     return [
-        # Its paths are its platform's choice and may be those of others: it is asked first.
-        Contract("vertex", (), partial(vertex_routes, paths=paths)),
+        # Its paths may be those of others: it is asked first.
+        Contract("vertex", (), partial(vertex_routes, paths=paths), given=paths),
         Contract("native", ("/predict/{model}",), lambda front, ready: []),
         Contract("v2", ("/v2",), v2_routes),
         Contract("kserve-v1", ("/v1/models",), kserve_v1_routes),

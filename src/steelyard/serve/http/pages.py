@@ -40,7 +40,7 @@ def make_pages(
 
     contracts = contracts_of((), {}) if contracts is None else contracts
     answered = [route for contract in contracts for route in contract.routes(front, ready)]
-    routes = [*answered, *_health_routes(front, ready), *_document_routes(front)]
+    routes = [*answered, *_health_routes(front, ready), *_document_routes(front, contracts)]
     return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
 
 
@@ -72,13 +72,15 @@ def _health_routes(front: Front, ready: Callable[[], str]) -> list["Route"]:
     return [Route("/health/live", live), Route("/health/ready", readiness)]
 
 
-def _document_routes(front: Front) -> list["Route"]:
+def _document_routes(front: Front, contracts: Sequence[Contract]) -> list["Route"]:
     from starlette.responses import HTMLResponse, JSONResponse, Response
     from starlette.routing import Route
 
     def document() -> dict[str, Any]:
         loaded = front.endpoint.loaded
-        return openapi_document(loaded.predictor, loaded.served.version, front.limits.rows)
+        return openapi_document(
+            loaded.predictor, loaded.served.version, front.limits.rows, contracts
+        )
 
     async def metrics(request: "Request") -> "Response":
         text, media_type = exposition(front.metrics, request.headers.get("accept", ""))
