@@ -61,6 +61,13 @@ class FieldSpec:
         return self.default is MISSING
 
     @property
+    def absent(self) -> Any:
+        """The value that an absent field has."""
+        if self.kind == "float" and isinstance(self.default, int):
+            return float(self.default)
+        return self.default
+
+    @property
     def numeric(self) -> bool:
         """Whether the raw column is a number to a model (booleans are 0 and 1)."""
         return self.kind in ("int", "float", "bool")

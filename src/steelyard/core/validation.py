@@ -58,13 +58,14 @@ class RowDecoder:
     def __init__(self, fields: Sequence[FieldSpec], *, allow_unknown: bool) -> None:
         self.fields = tuple(fields)
         self.allow_unknown = allow_unknown
-        self._checks = tuple(ValueCheck(field) for field in self.fields)
+        self.checks = tuple(ValueCheck(field) for field in self.fields)
+        """The check of each field's values."""
         self._places = {field.name: i for i, field in enumerate(self.fields)}
         self._defaults = [
-            (i, _default(field)) for i, field in enumerate(self.fields) if not field.required
+            (i, field.absent) for i, field in enumerate(self.fields) if not field.required
         ]
         self._finishes = [
-            (i, check.finish) for i, check in enumerate(self._checks) if check.finish is not None
+            (i, check.finish) for i, check in enumerate(self.checks) if check.finish is not None
         ]
         self._strings = [i for i, field in enumerate(self.fields) if field.kind == "str"]
         self._floats = [i for i, field in enumerate(self.fields) if field.kind == "float"]
@@ -77,7 +78,7 @@ class RowDecoder:
     def _struct(self) -> type[msgspec.Struct]:
         """Return the row as msgspec checks it; names are our own, so that any field name is safe."""
         members: list[tuple[str, Any] | tuple[str, Any, Any]] = []
-        for i, check in enumerate(self._checks):
+        for i, check in enumerate(self.checks):
             if check.field.required:
                 members.append((f"f{i}", check.type))
             else:
@@ -124,15 +125,16 @@ class RowDecoder:
         check_row_count(len(rows), max_rows)
         return [*rows]
 
-    def check_one(self, row: Mapping[str, Any]) -> Values:
+    def check_one(self, row: Mapping[str, Any], repeated: Sequence[str] = ()) -> Values:
         """Return the values of a row given as Python objects, by the same rules.
 
-        Beside JSON's types, date, datetime and Decimal objects are read. Raises InputError.
+        Beside JSON's types, date, datetime and Decimal objects are read. `repeated` are names that
+        whatever held the row had more than once. Raises InputError.
         """
-        values = self._convert_fast(row)
+        values = None if repeated else self._convert_fast(row)
         if values is not None:
             return values
-        return self._checked(row, lambda check, value: check.from_python(value))
+        return self._checked(row, lambda check, value: check.from_python(value), repeated)
 
     def _convert_fast(self, row: Mapping[str, Any]) -> Values | None:
         """Return the values of a valid row of JSON's types; None where another look is needed."""
@@ -237,9 +239,9 @@ class RowDecoder:
     ) -> Values:
         errors: list[dict[str, Any]] = []
         values: list[Any] = []
-        for check, field in zip(self._checks, self.fields, strict=True):
+        for check, field in zip(self.checks, self.fields, strict=True):
             if field.name not in row:
-                values.append(_default(field))
+                values.append(field.absent)
                 if field.required:
                     errors.append(field_error(field.name, f"{check.expected}; it is missing", None))
                 continue
@@ -277,9 +279,3 @@ def _rows_decoder(row: type[msgspec.Struct]) -> Callable[[bytes], list[msgspec.S
 def _may_hold_null(body: bytes) -> bool:
     """Return whether `NULL_STRING` can stand in the body, raw or escaped."""
     return not body.isascii() or b"\\" in body
-
-
-def _default(field: FieldSpec) -> Any:
-    if field.kind == "float" and isinstance(field.default, int):
-        return float(field.default)
-    return field.default

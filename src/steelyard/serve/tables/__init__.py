@@ -1,0 +1,1 @@
+"""Tables as bodies: Arrow IPC streams and Parquet, read, checked and written by columns."""
