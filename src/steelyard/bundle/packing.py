@@ -4,10 +4,10 @@
 holds what float64 cannot hold exactly; `strings` [N, S] what row features read as text.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from steelyard.features.columns import to_wire
 from steelyard.features.parts import Columns
 
 __all__ = ["Packer", "Packing"]
+
+_BY_COLUMNS: Final = 8
+"""Rows from which on it is quicker to go through them column by column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +103,7 @@ class Packer:
         """Return the inputs [N, ...] of N rows of validated values in field order."""
         feeds: dict[str, npt.NDArray[Any]] = {}
         if self._numbers:
-            table = []
-            for row in rows:
-                values = list(self._get(row))
-                for j, codes in self._coded:
-                    values[j] = codes[values[j]]
-                for j, field in self._dates:
-                    values[j] = to_wire(field, values[j])
-                table.append(values)
-            feeds["numbers"] = np.array(table, dtype=np.float64)
+            feeds["numbers"] = self._numbers_of(rows)
         if self._integers:
             whole = [[to_wire(field, row[i]) for i, field in self._integers] for row in rows]
             feeds["integers"] = np.array(whole, dtype=np.int64)
@@ -119,15 +114,46 @@ class Packer:
             feeds["strings"] = text
         return feeds
 
-    def pack_columns(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
-        """Return the inputs [N, ...] of columns [N] in the column representation."""
-        packing = self._packing
+    def _numbers_of(self, rows: Sequence[Sequence[Any]]) -> npt.NDArray[np.float64]:
+        if len(rows) >= _BY_COLUMNS:
+            columns: list[Any] = list(self._get(list(zip(*rows, strict=True))))
+            for j, codes in self._coded:
+                columns[j] = list(map(codes.__getitem__, columns[j]))
+            for j, field in self._dates:
+                columns[j] = [to_wire(field, value) for value in columns[j]]
+            return np.ascontiguousarray(np.array(columns, dtype=np.float64).T)
+        table = []
+        for row in rows:
+            values = list(self._get(row))
+            for j, codes in self._coded:
+                values[j] = codes[values[j]]
+            for j, field in self._dates:
+                values[j] = to_wire(field, values[j])
+            table.append(values)
+        return np.array(table, dtype=np.float64)
+
+    def code_of(self, name: str) -> Callable[[str | None], float] | None:
+        """Return what gives the code of a column's categories, where it has codes."""
+        found = next((c for j, c in self._coded if self._packing.numbers[j] == name), None)
+        return None if found is None else found.__getitem__
+
+    def pack_columns(
+        self, columns: Columns, codes: Columns | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Return the inputs [N, ...] of columns [N] in the column representation.
+
+        A column whose `codes` [N] are given need not be there itself.
+        """
+        packing, codes = self._packing, codes or {}
         feeds: dict[str, npt.NDArray[Any]] = {}
-        rows = len(next(iter(columns.values())))
+        rows = len(next(iter([*columns.values(), *codes.values()])))
         if packing.numbers:
             numbers = np.empty((rows, len(packing.numbers)))
             coded = dict(self._coded)
             for j, name in enumerate(packing.numbers):
+                if name in codes:
+                    numbers[:, j] = codes[name]
+                    continue
                 column = columns[name]
                 table = coded.get(j)
                 numbers[:, j] = column if table is None else [table[v] for v in column.tolist()]

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -147,6 +147,19 @@ class Predictor:
         """Return the packed form of N rows, for `run` and for `guard`."""
         return self._packer.pack_many(rows)
 
+    def pack_columns(
+        self, columns: Columns, codes: Columns | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Return the packed form of columns [N] in the column representation.
+
+        A column whose `codes` [N] are given, made by `code_of`, need not be there itself.
+        """
+        return self._packer.pack_columns(columns, codes)
+
+    def code_of(self, name: str) -> Callable[[str | None], float] | None:
+        """Return what gives the code of a column's categories, where it has codes."""
+        return self._packer.code_of(name)
+
     def run(
         self, feeds: Mapping[str, npt.NDArray[Any]], options: onnxruntime.RunOptions | None = None
     ) -> list[Answer]:
@@ -166,10 +179,16 @@ class Predictor:
         return answers
 
     def answer_some(
-        self, rows: Sequence[Sequence[Any]], options: onnxruntime.RunOptions | None = None
+        self,
+        rows: Sequence[Sequence[Any]],
+        options: onnxruntime.RunOptions | None = None,
+        feeds: Mapping[str, npt.NDArray[Any]] | None = None,
     ) -> tuple[list[Answer], list[Checked] | None]:
-        """Answer rows of one call; return beside it what the guards say of each, if anything."""
-        feeds = self.pack(rows)
+        """Answer rows of one call; return beside it what the guards say of each, if anything.
+
+        `feeds` are the rows packed, where that was done.
+        """
+        feeds = feeds or self.pack(rows)
         before = self.guard.check(rows, feeds)
         answers = self.run(feeds, options)
         after = self.guard.check_answers(answers)

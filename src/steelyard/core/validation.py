@@ -197,14 +197,19 @@ class RowDecoder:
         if len(self._defaults) == len(self.fields):
             return None
         try:
-            rows = [self._filled(self._astuple(row)) for row in self._rows(body)]
+            rows = list(map(self._astuple, self._rows(body)))
         except BAD_JSON:
             return None
-        present = 1 + sum(count for _, count in rows)
+        present = 1 + len(rows) * len(self.fields)
+        if self._defaults:
+            filled = [self._filled(row) for row in rows]
+            rows, present = [row for row, _ in filled], 1 + sum(count for _, count in filled)
         if body.count(b":") != present and may_repeat(body, present):
             return None
         may_hold_null = _may_hold_null(body)
-        finished = [self._finish(row, may_hold_null) for row, _ in rows]
+        if not (may_hold_null or self._finishes):
+            return rows
+        finished = [self._finish(row, may_hold_null) for row in rows]
         return None if None in finished else cast(list[Values], finished)
 
     def _decode_many_slow(self, body: bytes, max_rows: int | None) -> list[Values | InputError]:

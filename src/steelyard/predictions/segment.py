@@ -8,7 +8,7 @@ a line end. `less`, `grep` and `jq` read it; the reader below trusts only the ch
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ import msgspec
 from steelyard.core.ids import is_uuid7, milliseconds_of
 from steelyard.errors import StoreError, UsageError
 
-__all__ = ["Damage", "Header", "SegmentReader", "framed", "read_segment"]
+__all__ = ["Damage", "Header", "SegmentReader", "framed", "framed_many", "read_segment"]
 
 FORMAT = 1
 NEW = ".new"
@@ -69,12 +69,24 @@ def framed(payload: bytes) -> bytes:
     Raises:
         UsageError: The payload holds a line end.
     """
-    if b"\n" in payload:
-        raise UsageError(
-            f"a record is one line of JSON, got a line end at byte {payload.index(_LINE_END)}",
-            fix="Encode it without indentation; JSON escapes line ends inside strings.",
-        )
-    return b"%08x %d %b\n" % (crc32(payload), len(payload), payload)
+    return framed_many((payload,))
+
+
+def framed_many(payloads: Iterable[bytes]) -> bytes:
+    r"""Return payloads as checked lines, one behind the other.
+
+    Raises:
+        UsageError: A payload holds a line end.
+    """
+    parts: list[bytes] = []
+    for payload in payloads:
+        if b"\n" in payload:
+            raise UsageError(
+                f"a record is one line of JSON, got a line end at byte {payload.index(_LINE_END)}",
+                fix="Encode it without indentation; JSON escapes line ends inside strings.",
+            )
+        parts += (b"%08x %d " % (crc32(payload), len(payload)), payload, b"\n")
+    return b"".join(parts)
 
 
 def header_line(header: Header) -> bytes:

@@ -16,7 +16,7 @@ from typing import Literal, Self
 from steelyard.core.files import fsync_dir
 from steelyard.core.ids import uuid7
 from steelyard.errors import LogFullError, StoreError, UsageError
-from steelyard.predictions.segment import FORMAT, NEW, Header, framed, header_line
+from steelyard.predictions.segment import FORMAT, NEW, Header, framed, framed_many, header_line
 
 __all__ = ["PredictionWriter"]
 
@@ -124,7 +124,7 @@ class PredictionWriter:
         A kill amid the call may leave the first few of them; none was acknowledged.
         """
         if payloads:
-            frames = b"".join([framed(payload) for payload in payloads])
+            frames = framed_many(payloads)
             with self._lock:
                 self._put(frames, len(payloads))
 

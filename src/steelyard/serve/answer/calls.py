@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
+import numpy.typing as npt
 import onnxruntime
 
 from steelyard.bundle.guards import Checked
@@ -19,6 +20,8 @@ from steelyard.serve.answer.version import LoadedVersion
 __all__ = ["REASONS", "Calls", "Flagged", "ModelError", "Scored", "broken", "late"]
 
 _log = logging.getLogger(__name__)
+
+Feeds = Mapping[str, npt.NDArray[Any]]
 
 _SLOW_NS: Final = 5_000_000
 """A call that takes longer keeps others, and the answers about the server's health, waiting."""
@@ -71,12 +74,17 @@ class Calls:
         self._tell_state = tell
         tell("closed")
 
-    def now(self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]]) -> Sequence[Scored]:
-        """Return what the model says of each row; it is not called where the breaker is open."""
+    def now(
+        self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], feeds: Feeds | None = None
+    ) -> Sequence[Scored]:
+        """Return what the model says of each row; it is not called where the breaker is open.
+
+        `feeds` are the rows packed, where that was done.
+        """
         breaker = self.breaker
         if (breaker.is_open or breaker.failures) and not self._may_call(loaded):
             return [broken()] * len(rows)
-        return self._timed(loaded, rows)
+        return self._timed(loaded, rows, feeds)
 
     @property
     def refuses(self) -> bool:
@@ -155,9 +163,11 @@ class Calls:
         elif not is_open:
             _log.warning("The model answers a golden row; it is called again.")
 
-    def _timed(self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]]) -> Sequence[Scored]:
+    def _timed(
+        self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], feeds: Feeds | None
+    ) -> Sequence[Scored]:
         try:
-            answers, checked = self._timed_call(loaded, rows)
+            answers, checked = self._timed_call(loaded, rows, feeds)
         except Exception as error:  # noqa: BLE001  # the edge: an answer must say that it failed
             return self._apart(loaded, rows, error)
         if self.breaker.failures:
@@ -165,11 +175,11 @@ class Calls:
         return answers if checked is None else list(map(_flagged, answers, checked))
 
     def _timed_call(
-        self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]]
+        self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], feeds: Feeds | None = None
     ) -> tuple[list[Answer], list[Checked] | None]:
         begun = self._since = time.perf_counter_ns()
         try:
-            return loaded.predictor.answer_some(rows, self._options)
+            return loaded.predictor.answer_some(rows, self._options, feeds)
         finally:
             self._since = 0
             spent = time.perf_counter_ns() - begun

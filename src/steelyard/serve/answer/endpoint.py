@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
+import numpy.typing as npt
+
 from steelyard.bundle.guards import UnfitAnswerError
 from steelyard.bundle.predictor import Answer
 from steelyard.core.answers import Flag
@@ -17,11 +19,12 @@ from steelyard.serve.answer.answered import PLAIN, Answered, Mark
 from steelyard.serve.answer.breaker import Breaker
 from steelyard.serve.answer.calls import REASONS, Calls, Flagged, ModelError, Scored, late
 from steelyard.serve.answer.limits import Limits
+from steelyard.serve.answer.several import CheckedRows, Pace, Several
 from steelyard.serve.answer.terms import USUAL, Terms
 from steelyard.serve.answer.version import Entry, LoadedVersion
 from steelyard.serve.observe.metrics import Metrics
 
-__all__ = ["AT_ONCE", "Asked", "Endpoint", "Outcome", "Steps", "in_rows"]
+__all__ = ["AT_ONCE", "Asked", "Checks", "Endpoint", "Outcome", "Steps", "in_rows"]
 
 T = TypeVar("T")
 Steps = Generator[Awaitable[Any] | None, Any, T]
@@ -29,11 +32,14 @@ Steps = Generator[Awaitable[Any] | None, Any, T]
 
 A step may be something to wait for, whose result the next one is given.
 """
+Checks = tuple[Sequence[tuple[Any, ...] | InputError], Mapping[str, npt.NDArray[Any]] | None]
+"""Each row's values or what is wrong with it; and, where all are good, perhaps the rows packed."""
 Outcome = bytes | Answered | SteelyardError
 """What became of a row: the native route's JSON or what another contract needs, or no answer."""
 
 AT_ONCE: Final = 32
 """Rows predicted together: about a third of a millisecond, the longest that others wait for them."""
+_LOGGED_AT_ONCE: Final = 128
 _LISTED: Final = 1_000
 _MICROSECOND: Final = 1_000
 _MILLISECOND: Final = 1_000_000
@@ -252,62 +258,69 @@ class Endpoint:
         except InputError as error:
             self._metrics.refused(error, loaded.names)
             raise
-        predicted, ids = yield from self._answered(loaded, values, _Spell.of(started, terms))
-        return [Answered.of(one.answer, i, one.mark) for one, i in zip(predicted, ids, strict=True)]
+        several = yield from self._answered(loaded, CheckedRows(values), _Spell.of(started, terms))
+        return several.answered()
+
+    def answer_table(
+        self, loaded: LoadedVersion, check: Steps[Checks], terms: Terms = USUAL
+    ) -> Steps[Several]:
+        """Answer the rows of a table, which `check` reads and checks in steps, log included."""
+        started = time.perf_counter_ns()
+        try:
+            checked, feeds = yield from check
+            rows = CheckedRows(_all_good(checked), feeds)
+        except InputError as error:
+            self._metrics.refused(error, loaded.names)
+            raise
+        return (yield from self._answered(loaded, rows, _Spell.of(started, terms)))
 
     def _encoded(
         self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], spell: _Spell
     ) -> Steps[bytes]:
-        predicted, ids = yield from self._answered(loaded, rows, spell)
-        pairs = zip(predicted, ids, strict=True)
-        answers = [loaded.answer(one.texts, i, one.mark) for one, i in pairs]
-        return b'{"predictions":[' + b",".join(answers) + b"]}"
+        return (yield from self._answered(loaded, CheckedRows(rows), spell)).json()
 
-    def _answered(
-        self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], spell: _Spell
-    ) -> Steps[tuple[list[_Predicted], list[str]]]:
+    def _answered(self, loaded: LoadedVersion, rows: CheckedRows, spell: _Spell) -> Steps[Several]:
         """Predict checked rows, all of them before the first is logged; then log them."""
-        predicted: list[_Predicted] = []
+        several, pace = Several(loaded), Pace()
         for start in range(0, len(rows), AT_ONCE):
-            some = rows[start : start + AT_ONCE]
+            some = rows.part(start, start + AT_ONCE)
             scored = yield from self._scored(loaded, some, spell.due)
-            for values, found in zip(some, scored, strict=True):
-                try:
-                    predicted.append(self._predicted(loaded, values, found))
-                except InputError as error:
-                    raise in_rows(len(predicted), error) from None
-            yield None
-        ids: list[str] = []
+            if not several.add_plain(scored):
+                for values, found in zip(some.values, scored, strict=True):
+                    try:
+                        answer, _, mark = self._predicted(loaded, values, found)
+                    except InputError as error:
+                        raise in_rows(len(several.answers), error) from None
+                    several.add(answer, mark)
+            if pace.due:
+                yield None
         new_id = row_ids(spell.key).__next__ if spell.key else self._new_id
         logged = 0
         spent = (time.perf_counter_ns() - spell.started) // _MICROSECOND
-        for start in range(0, len(rows), AT_ONCE):
-            at, records = self._clock.now(), []
-            for i in range(start, min(start + AT_ONCE, len(rows))):
-                ids.append(new_id())
-                row = loaded.logged_row(rows[i], None)
-                entry = Entry(ids[i], at, spent, predicted[i].mark)
-                records.append(loaded.record(predicted[i].texts, entry, row))
+        for start in range(0, len(rows), _LOGGED_AT_ONCE):
+            some = rows.part(start, start + _LOGGED_AT_ONCE)
+            several.ids += [new_id() for _ in some.values]
+            records = several.records(start, self._clock.now(), spent, some.values)
             self._log.append_many(records)
             logged += sum(map(len, records))
-            yield None
-        answers = [one.answer for one in predicted if one.mark.source == "model"]
-        version = loaded.served.version
+            if pace.due:
+                yield None
+        version, answers = loaded.served.version, several.by_model()
         self._metrics.answered_rows(version, len(rows), logged, spell.started, answers)
-        return predicted, ids
+        return several
 
     def _scored(
-        self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], due: int
+        self, loaded: LoadedVersion, rows: CheckedRows, due: int
     ) -> Steps[Sequence[Scored]]:
         """Return what the model says of some rows, by the end of the request's time."""
         now = time.perf_counter_ns()
         if now > due:
             return [late()] * len(rows)
         if not self.calls.slow:
-            return self.calls.now(loaded, rows)
+            return self.calls.now(loaded, rows.values, rows.feeds)
         # As long as a single row may take, where the request itself leaves as much.
         seconds = min(due - now, self._time) / 1e9
-        scored: Sequence[Scored] = yield self.calls.in_time(loaded, rows, seconds)
+        scored: Sequence[Scored] = yield self.calls.in_time(loaded, rows.values, seconds)
         return scored
 
 

@@ -11,6 +11,7 @@ from steelyard.bundle.predictor import Answer, Predictor
 from steelyard.core.answers import class_keys
 from steelyard.core.validation import RowDecoder
 from steelyard.serve.answer.answered import PLAIN, Mark
+from steelyard.serve.answer.texts import Texts
 from steelyard.serve.observe.tallies import OutputProfile
 
 __all__ = ["Entry", "Follow", "LoadedVersion", "Served", "load"]
@@ -79,6 +80,8 @@ class LoadedVersion:
             members = ",".join(f"{key.replace('%', '%%')}:%r" for key in keys)
             self._probabilities = f',"probabilities":{{{members}}}'
         name = encode(predictor.model).decode()
+        self.many = Texts(predictor, served.version)
+        """Writes many answers at once."""
         self.outputs = OutputProfile.of(predictor.classes, predictor.baseline)
         self._tail = f',"model":{name},"version":{served.version}'
         self._plain = f'{self._tail},"source":"model"'
