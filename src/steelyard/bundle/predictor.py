@@ -64,6 +64,8 @@ class Predictor:
         packing = Packing.of(document["packing"])
         self.coded: frozenset[str] = frozenset(packing.codes or ())
         """Columns whose categories are known by their codes."""
+        self.inputs = tuple(dict.fromkeys((*packing.numbers, *packing.integers, *packing.strings)))
+        """Columns that the graph reads."""
         self._packer = Packer(packing, self.fields)
         guards = json.loads(files.get("guards.json", b"{}"))
         self.guard = Guard(guards, self.fields, packing)

@@ -247,6 +247,12 @@ def house() -> dict[str, Any]:
 
 
 @pytest.fixture
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who wait get their turn after every step, however short it was."""
+    monkeypatch.setattr("steelyard.serve.answer.several._TURN_NS", 0)
+
+
+@pytest.fixture
 def stand(versions: dict[str, LoadedVersion]) -> Callable[..., Stand]:
     """Return a function that makes an endpoint of a bundle, with all that stands around it."""
 

@@ -179,7 +179,8 @@ class Calls:
     ) -> tuple[list[Answer], list[Checked] | None]:
         begun = self._since = time.perf_counter_ns()
         try:
-            return loaded.predictor.answer_some(rows, self._options, feeds)
+            packed = () if feeds is None else (feeds,)
+            return loaded.predictor.answer_some(rows, self._options, *packed)
         finally:
             self._since = 0
             spent = time.perf_counter_ns() - begun

@@ -24,7 +24,7 @@ from steelyard.serve.answer.terms import USUAL, Terms
 from steelyard.serve.answer.version import Entry, LoadedVersion
 from steelyard.serve.observe.metrics import Metrics
 
-__all__ = ["AT_ONCE", "Asked", "Checks", "Endpoint", "Outcome", "Steps", "in_rows"]
+__all__ = ["AT_ONCE", "LISTED", "Asked", "Checks", "Endpoint", "Outcome", "Steps", "in_rows"]
 
 T = TypeVar("T")
 Steps = Generator[Awaitable[Any] | None, Any, T]
@@ -40,7 +40,8 @@ Outcome = bytes | Answered | SteelyardError
 AT_ONCE: Final = 32
 """Rows predicted together: about a third of a millisecond, the longest that others wait for them."""
 _LOGGED_AT_ONCE: Final = 128
-_LISTED: Final = 1_000
+LISTED: Final = 1_000
+"""Errors of one request that are told one by one."""
 _MICROSECOND: Final = 1_000
 _MILLISECOND: Final = 1_000_000
 NEVER: Final = 1 << 62
@@ -345,8 +346,8 @@ def _all_good(rows: Sequence[tuple[Any, ...] | InputError]) -> list[tuple[Any, .
     for i, row in enumerate(rows):
         if isinstance(row, InputError):
             errors += in_rows(i, row).errors
-        if len(errors) > _LISTED:
-            more = f"and more from row {i + 1} on; only {_LISTED} are listed"
-            errors[_LISTED:] = [{"field": BODY, "message": more, "got": None}]
+        if len(errors) > LISTED:
+            more = f"and more from row {i + 1} on; only {LISTED} are listed"
+            errors[LISTED:] = [{"field": BODY, "message": more, "got": None}]
             break
     raise InputError(errors)

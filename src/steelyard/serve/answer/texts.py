@@ -1,6 +1,7 @@
 """The texts of many answers, and of their records, made in one call each."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from itertools import repeat
 from typing import Any, Final
 
@@ -12,6 +13,8 @@ from steelyard.core.answers import class_keys
 __all__ = ["Texts"]
 
 _OUTPUT: Final = "prediction"
+# Names of a type's members are written as they are; a dictionary's keys are escaped.
+_PLAIN: Final = re.compile(r'[^"\\\x00-\x1f]*')
 
 
 class Texts:
@@ -24,10 +27,10 @@ class Texts:
         self._places = [i for i, field in enumerate(predictor.fields) if not field.private]
         self._row = _struct("Row", [predictor.fields[i].name for i in self._places])
         tail, scores = ["model", "version", "source"], []
-        self._scores: type[msgspec.Struct] | None = None
+        self._scores: Callable[..., Any] | None = None
         if predictor.classes is not None:
             scores = ["probabilities"]
-            self._scores = _struct("Probabilities", class_keys(predictor.classes))
+            self._scores = _scores(class_keys(predictor.classes))
         self._output = _struct("Output", ["name", "value"])
         self._outputs = {label: [self._output(_OUTPUT, label)] for label in predictor.classes or ()}
         self._answer = _struct("Answer", [_OUTPUT, *scores, "prediction_id", *tail])
@@ -77,6 +80,13 @@ class Texts:
         return predictions, [] if self._scores is None else [
             map(self._scores, *zip(*scores, strict=True))
         ]
+
+
+def _scores(keys: Sequence[str]) -> Callable[..., Any]:
+    """Return what makes probabilities of one number a class."""
+    if any(not _PLAIN.fullmatch(key) for key in keys):
+        return lambda *numbers: dict(zip(keys, numbers, strict=True))
+    return _struct("Probabilities", keys)
 
 
 def _struct(name: str, members: Sequence[str]) -> type[msgspec.Struct]:

@@ -9,6 +9,7 @@ from steelyard.core.validation import RowLimitError
 from steelyard.errors import UsageError, nearest
 from steelyard.serve.answer.terms import Terms
 from steelyard.serve.http.asgi import CLIENT_GONE, ClientGoneError, Front, status_of, timeout_of
+from steelyard.serve.tables.forms import NotAcceptableError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -38,10 +39,6 @@ Refusal = Callable[[Exception, int, str], Mapping[str, Any]]
 
 class UnknownModelError(UsageError):
     """A path names another model than the one that is served."""
-
-
-class NotAcceptableError(UsageError):
-    """A response is wanted in a type that there is none of."""
 
 
 _STATUSES: Final[dict[type[Exception], int]] = {UnknownModelError: 404, NotAcceptableError: 406}

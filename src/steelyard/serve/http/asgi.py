@@ -25,6 +25,14 @@ from steelyard.serve.secure.access import (
     UnauthenticatedError,
     scope_of,
 )
+from steelyard.serve.tables.bodies import Tables, TableTooLargeError
+from steelyard.serve.tables.forms import (
+    PLAIN_FORMS,
+    Forms,
+    MediaTypeError,
+    NotAcceptableError,
+    forms_of,
+)
 
 __all__ = [
     "CLIENT_GONE",
@@ -50,7 +58,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-_JSON: Final = (b"content-type", b"application/json")
+_JSON: Final = b"application/json"
 _PREFIX: Final = "/predict/"
 _ROUTE: Final = "/predict"
 _TURNS: Final = 3
@@ -78,15 +86,13 @@ class BodyTooLargeError(SteelyardError):
     """A request's body is larger than the server takes."""
 
 
-class MediaTypeError(SteelyardError):
-    """A request's body is declared to be something else than plain JSON."""
-
-
 # The rest of a body that is too large is not read; its connection cannot be used again.
 _STATUSES: Final[dict[type[SteelyardError], tuple[int, Headers]]] = {
     RowLimitError: (413, ()),
     BodyTooLargeError: (413, _CLOSE),
+    TableTooLargeError: (413, ()),
     MediaTypeError: (415, ()),
+    NotAcceptableError: (406, ()),
     BusyError: (503, _RETRY),
     LogFullError: (503, _RETRY),
     UnauthenticatedError: (401, _WHO),
@@ -136,6 +142,7 @@ class Front:
         self.kept = KeptAnswers()
         self._make_pages = pages
         self._pages: Application | None = None
+        self.tables = Tables(endpoint, self.in_turn)
         self._turn = asyncio.Lock()
         self._waiting = 0
         metrics.watch("waiting_rows", lambda: self.batches.waiting)
@@ -158,31 +165,38 @@ class Front:
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         outcome: bytes | Exception
+        forms = PLAIN_FORMS
         try:
-            _check_type(scope["headers"])
+            forms = forms_of(scope["headers"])
             message = await receive()
             body = _whole_body(message, self.limits.body_bytes)
             if body is None:
                 body = await self._gathered(scope, message, receive)
             terms = Terms(timeout_of(scope["headers"]), request_key(scope["headers"]))
-            answer = partial(self._answer, body, terms)
-            outcome = await (self.kept.once(terms.key, body, answer) if terms.key else answer())
+            answer = partial(self._answer, body, forms, terms)
+            # The same rows, wanted in another form, are another request.
+            asked = body if forms is PLAIN_FORMS else body + forms.wanted.value
+            outcome = await (self.kept.once(terms.key, asked, answer) if terms.key else answer())
         except ClientGoneError:
             self.metrics.responded(_ROUTE, CLIENT_GONE)
             return
         except Exception as error:  # noqa: BLE001  # goes to the client, like any answer
             outcome = error
         status, told, headers = self.response(outcome)
-        await send(_start(status, len(told), headers))
+        form = forms.wanted.value if isinstance(outcome, bytes) else _JSON
+        await send(_start(status, len(told), headers, form))
         await send({"type": "http.response.body", "body": told})
 
-    async def _answer(self, body: bytes, terms: Terms) -> bytes:
-        asked = self.endpoint.ask(body, terms)
-        if isinstance(asked, Asked):
-            one: bytes = await self.batches.answer(asked)
-            return one
+    async def _answer(self, body: bytes, forms: Forms, terms: Terms) -> bytes:
         begun = perf_counter_ns()
-        answer = await self.in_turn(asked)
+        if forms is not PLAIN_FORMS:
+            answer = await self.tables.answer(body, forms, terms)
+        else:
+            asked = self.endpoint.ask(body, terms)
+            if isinstance(asked, Asked):
+                one: bytes = await self.batches.answer(asked)
+                return one
+            answer = await self.in_turn(asked)
         self.metrics.requested(_ROUTE, perf_counter_ns() - begun)
         return answer
 
@@ -307,11 +321,11 @@ class Front:
         return counting
 
 
-def _start(status: int, length: int, headers: Headers) -> Message:
+def _start(status: int, length: int, headers: Headers, form: bytes = _JSON) -> Message:
     return {
         "type": "http.response.start",
         "status": status,
-        "headers": [_JSON, (b"content-length", b"%d" % length), *headers],
+        "headers": [(b"content-type", form), (b"content-length", b"%d" % length), *headers],
     }
 
 
@@ -345,17 +359,6 @@ def _whole_body(message: Message, limit: int) -> bytes | None:
     body: bytes = message.get("body", b"")
     whole = message["type"] == "http.request" and not message.get("more_body", False)
     return body if whole and len(body) <= limit else None
-
-
-def _check_type(headers: Headers) -> None:
-    """Raise MediaTypeError where a body is declared in another form; a client may declare none."""
-    for name, value in headers:
-        if name == b"content-type" and value != b"application/json":
-            kind = value.partition(b";")[0].strip().lower()
-            if kind != b"application/json" and not kind.endswith(b"+json"):
-                raise MediaTypeError("send JSON, with Content-Type: application/json")
-        elif name == b"content-encoding" and value != b"identity":
-            raise MediaTypeError("send the body as it is, without Content-Encoding")
 
 
 def timeout_of(headers: Headers) -> int | None:

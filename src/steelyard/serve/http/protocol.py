@@ -147,6 +147,8 @@ class Protocol(Bounded):
             elif name == b"content-type":
                 if value != _JSON:
                     return False
+            elif name == b"accept" and b"apache" in value.lower():
+                return False  # the answer is wanted as a table
             elif name in _TOLD:
                 if key or name not in KEY_HEADERS:
                     return False

@@ -2,14 +2,15 @@
 
 import struct
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from steelyard.core.answers import class_keys
-from steelyard.serve.answer.answered import Answered
-from steelyard.serve.answer.version import LoadedVersion
+from steelyard.bundle.predictor import Predictor
+from steelyard.core.answers import Flag, class_keys
+from steelyard.serve.answer.several import Several
 from steelyard.serve.tables.flatbuffer import Node, written
 
 __all__ = ["END", "AnswerWriter"]
@@ -26,14 +27,13 @@ class AnswerWriter:
     """Writes the answers of one version, whose schema they all share.
 
     Columns: `prediction` in the label's type, `probabilities` (a struct with a float64 a class; not
-    for a regression), `prediction_id`, `model`, `version`, `source`, `reason` and `flags`; of a
-    null there is nothing to say.
+    for a regression), `prediction_id`, `model`, `version`, `source`, `reason` and `flags`. The last
+    two are null where the JSON answer does not have them.
     """
 
-    def __init__(self, loaded: LoadedVersion) -> None:
-        predictor = loaded.predictor
+    def __init__(self, predictor: Predictor, version: int) -> None:
         self._model = predictor.model
-        self._version = loaded.served.version
+        self._version = version
         self._keys = None if predictor.classes is None else class_keys(predictor.classes)
         label = float if predictor.classes is None else type(predictor.classes[0])
         self._label: type = label
@@ -41,22 +41,26 @@ class AnswerWriter:
         if self._keys is not None:
             members = [_field(key, _FLOAT) for key in self._keys]
             fields.append(_field("probabilities", _STRUCT, members))
+        flag = [_field(name, _TEXT) for name in Flag.__struct_fields__]
         fields += [
             _field("prediction_id", _TEXT),
             _field("model", _TEXT),
             _field("version", _INT),
             _field("source", _TEXT),
             _field("reason", _TEXT, nullable=True),
-            _field("flags", _LIST, [_field("item", _TEXT)], nullable=True),
+            _field("flags", _LIST, [_field("item", _STRUCT, flag)], nullable=True),
         ]
         schema = Node({0: ("h", 0), 1: fields})
         self.head = _message(_SCHEMA, schema, 0)
         """The schema's message, with which the stream begins."""
 
-    def batch(self, answers: Sequence[Answered]) -> bytes:
-        """Return the message that holds some answers."""
-        columns = _Columns(len(answers))
-        predictions = [one.prediction for one in answers]
+    def batch(self, several: Several, start: int, end: int) -> bytes:
+        """Return the message that holds the answers from `start` up to `end`, of which there is one."""
+        answers, ids = several.answers[start:end], several.ids[start:end]
+        marks = None if several.marks is None else several.marks[start:end]
+        count = len(answers)
+        columns = _Columns(count)
+        predictions = [prediction for prediction, _ in answers]
         if self._label is str:
             columns.texts(predictions)
         elif self._label is bool:
@@ -64,16 +68,17 @@ class AnswerWriter:
         else:
             columns.numbers(np.array(predictions, np.int64 if self._label is int else np.float64))
         if self._keys is not None:
-            scores = np.array([one.probabilities for one in answers], np.float64)
+            numbers = chain.from_iterable(scores or () for _, scores in answers)
+            scores = np.fromiter(numbers, np.float64, count * len(self._keys))
             columns.nothing()
-            for i in range(len(self._keys)):
-                columns.numbers(scores[:, i])
-        columns.same_width([one.prediction_id for one in answers])
-        columns.same_width([self._model] * len(answers))
-        columns.numbers(np.full(len(answers), self._version, np.int64))
-        columns.texts([one.source for one in answers])
-        columns.texts([one.reason or None for one in answers])
-        columns.lists([one.flags or None for one in answers])
+            for column in scores.reshape(count, len(self._keys)).T:
+                columns.numbers(column)
+        columns.same_width("".join(ids))
+        columns.same_width(self._model * count)
+        columns.numbers(np.full(count, self._version, np.int64))
+        columns.texts(["model"] * count if marks is None else [mark.source for mark in marks])
+        columns.texts([None] * count if marks is None else [mark.reason or None for mark in marks])
+        columns.flags([()] * count if marks is None else [mark.flags for mark in marks])
         return columns.message()
 
 
@@ -89,37 +94,45 @@ class _Columns:
 
     def nothing(self) -> None:
         """Add a column whose values are those of the columns within it."""
-        self._node(self._rows, None)
+        self._node(self._rows)
 
     def numbers(self, values: npt.NDArray[Any]) -> None:
         """Add a column [N] of numbers of fixed width."""
-        self._node(len(values), None)
+        self._node(len(values))
         self._buffer(values.tobytes())
 
     def bits(self, values: npt.NDArray[np.bool_]) -> None:
         """Add a column [N] of booleans."""
-        self._node(len(values), None)
+        self._node(len(values))
         self._buffer(np.packbits(values, bitorder="little").tobytes())
 
-    def same_width(self, texts: Sequence[str]) -> None:
-        """Add a column of ASCII texts [N] of one length."""
-        width = len(texts[0].encode()) if texts else 0
-        self._node(len(texts), None)
-        self._buffer((np.arange(len(texts) + 1, dtype=_OFFSET) * width).tobytes())
-        self._buffer("".join(texts).encode())
+    def same_width(self, joined: str) -> None:
+        """Add a column of ASCII texts [N] of one length, given one behind the other."""
+        self._node(self._rows)
+        self._buffer(
+            (np.arange(self._rows + 1, dtype=_OFFSET) * (len(joined) // self._rows)).tobytes()
+        )
+        self._buffer(joined.encode())
 
     def texts(self, texts: Sequence[Any]) -> None:
         """Add a column of texts, None for null."""
-        self._node(len(texts), _valid(texts))
-        raw = [text.encode() if text else b"" for text in texts]
-        self._offsets([len(text) for text in raw])
-        self._buffer(b"".join(raw))
+        self._node(len(texts), _nulls(texts))
+        joined = "".join(filter(None, texts))
+        if joined.isascii():
+            self._offsets([len(text) if text else 0 for text in texts])
+        else:
+            self._offsets([len(text.encode()) if text else 0 for text in texts])
+        self._buffer(joined.encode())
 
-    def lists(self, lists: Sequence[Sequence[str] | None]) -> None:
-        """Add a column of lists of texts, None for null."""
-        self._node(len(lists), _valid(lists))
-        self._offsets([len(found) if found else 0 for found in lists])
-        self.texts([text for found in lists for text in found or ()])
+    def flags(self, flags: Sequence[Sequence[Flag]]) -> None:
+        """Add a column of lists of flags; an empty one is null."""
+        self._node(len(flags), _nulls(flags))
+        self._offsets([len(found) for found in flags])
+        found = list(chain.from_iterable(flags))
+        self._node(len(found))
+        self.texts([flag.field for flag in found])
+        self.texts([flag.rule for flag in found])
+        self.texts([flag.message for flag in found])
 
     def message(self) -> bytes:
         """Return the message of the columns that were added."""
@@ -128,13 +141,13 @@ class _Columns:
         records = Node({0: ("q", self._rows), 1: nodes, 2: places})
         return b"".join([_message(_RECORDS, records, self._size), *self._parts])
 
-    def _node(self, rows: int, valid: npt.NDArray[np.bool_] | None) -> None:
-        if valid is None:
+    def _node(self, rows: int, nulls: npt.NDArray[np.bool_] | None = None) -> None:
+        if nulls is None:
             self._nodes += (rows, 0)
             self._buffer(b"")
         else:
-            self._nodes += (rows, rows - int(valid.sum()))
-            self._buffer(np.packbits(valid, bitorder="little").tobytes())
+            self._nodes += (rows, int(nulls.sum()))
+            self._buffer(np.packbits(~nulls, bitorder="little").tobytes())
 
     def _offsets(self, lengths: Sequence[int]) -> None:
         edges = np.zeros(len(lengths) + 1, _OFFSET)
@@ -148,10 +161,9 @@ class _Columns:
         self._size += len(data) + gap
 
 
-def _valid(values: Sequence[object]) -> npt.NDArray[np.bool_] | None:
-    if None not in values:
-        return None
-    return np.array([value is not None for value in values], np.bool_)
+def _nulls(values: Sequence[Any]) -> npt.NDArray[np.bool_] | None:
+    found = np.array([not value for value in values], np.bool_)
+    return found if found.any() else None
 
 
 def _message(kind: int, header: Node, size: int) -> bytes:

@@ -263,7 +263,7 @@ class TableChecks:
     """The checks of the tables of one row's fields."""
 
     def __init__(self, decoder: RowDecoder) -> None:
-        self._decoder = decoder
+        self.decoder = decoder
         self._checks = [ColumnCheck(check) for check in decoder.checks]
         self._plans: dict[int, tuple[Schema, _Plan]] = {}
 
@@ -274,7 +274,7 @@ class TableChecks:
         """
         known = self._plans.get(id(schema))
         if known is None or known[0] is not schema:
-            known = schema, _Plan(schema, self._decoder, self._checks)
+            known = schema, _Plan(schema, self.decoder, self._checks)
             if len(self._plans) >= _REMEMBERED:
                 self._plans.clear()
             self._plans[id(schema)] = known

@@ -143,6 +143,7 @@ def test_a_log_that_is_closed_is_500_as_well(stand, house, monkeypatch, caplog):
     assert "the log is closed" in caplog.text
 
 
+@pytest.mark.usefixtures("short_turns")
 def test_single_rows_are_answered_between_the_steps_of_many(stand, house):
     made = stand("price")
     order = []
@@ -163,6 +164,7 @@ def test_single_rows_are_answered_between_the_steps_of_many(stand, house):
     assert order == [("one", 200)] * 5 + [("many", 200)]
 
 
+@pytest.mark.usefixtures("short_turns")
 def test_more_requests_of_rows_than_may_wait_are_503(stand, house):
     made = stand("price", Limits(row_requests=2))
     body = json.dumps({"rows": [house] * 64}).encode()
