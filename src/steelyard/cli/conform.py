@@ -18,7 +18,10 @@ _SHOWN = 48
 
 def conform(
     url: Annotated[str, typer.Argument(metavar="URL", help="The server's base URL.")],
-    contract: Annotated[str, typer.Option(help="native, v2, v2-grpc, kserve-v1, mlflow, ...")],
+    contract: Annotated[
+        str,
+        typer.Option(help="native, v2, v2-grpc, kserve-v1, mlflow, sagemaker, vertex or lambda."),
+    ],
     model: Annotated[str | None, typer.Option(help="Where the server does not tell it.")] = None,
     rows: Annotated[
         str | None, typer.Option(metavar="FILE", help="Rows that the model takes.")
@@ -72,7 +75,9 @@ def _show(report: "Report") -> None:
                 console.print(f"  [dim]{word:<9}[/]{escape(text)}", soft_wrap=True)
     colour = "red" if report.failed else "green"
     counts = f"{report.passed} passed, {report.failed} failed, {len(report.skipped)} not asked"
-    console.print(f"\n[{colour}]{counts}[/]: {escape(report.model)} at {escape(report.url)}")
+    console.print(
+        f"\n[{colour}]{counts}[/]: {escape(report.model or 'the server')} at {escape(report.url)}"
+    )
 
 
 def _short(sent: str) -> str:

@@ -2,11 +2,16 @@
 
 import http.client
 import json
+import os
 import queue
+import re
+import subprocess
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,7 +28,6 @@ import steelyard as sy
 from steelyard import Field
 from steelyard.core.config import Config
 from steelyard.flow.building import build, read_table
-from steelyard.flow.serving import started
 
 ROWS = 200
 
@@ -77,10 +81,59 @@ def rows() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+class Servers:
+    """Real servers for a bundle, each in a process of its own, started when they are asked for."""
+
+    def __init__(self, bundle: Path, log: Path, stack: ExitStack) -> None:
+        self.bundle, self.log, self.stack = bundle, log, stack
+        self.urls: dict[str, str] = {}
+
+    def url(self, contract: str) -> str:
+        """Return the base URL of a server that answers a contract."""
+        kind = contract if contract in ("sagemaker", "lambda") else "default"
+        if kind not in self.urls:
+            self.urls[kind] = self.function() if kind == "lambda" else self.server(kind)
+        return self.urls[kind]
+
+    def process(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "steelyard", "serve", str(self.bundle), *words],
+            env={**os.environ, "STEELYARD_STATE": str(self.log), **environment},
+            stdout=subprocess.DEVNULL if environment else subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.stack.callback(end, process)
+        return process
+
+    def server(self, kind: str) -> str:
+        chosen = ("--contract", "sagemaker") if kind == "sagemaker" else ()
+        process = self.process("--port", "0", *chosen)
+        assert process.stdout is not None
+        found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
+        assert found
+        return found[0]
+
+    def function(self) -> str:
+        emulated = self.stack.enter_context(emulation())
+        self.process("--contract", "lambda", AWS_LAMBDA_RUNTIME_API=emulated.address)
+        return f"http://{emulated.address}"
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
 @pytest.fixture(scope="session")
-def server(bundle: Path) -> Iterator[str]:
-    with started(bundle) as url:
-        yield url
+def servers(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with ExitStack() as stack:
+        yield Servers(bundle, tmp_path_factory.mktemp("state"), stack)
+
+
+@pytest.fixture(scope="session")
+def server(servers: Servers) -> str:
+    return servers.url("native")
 
 
 @dataclass(frozen=True)
@@ -183,14 +236,33 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing of each request."""
 
 
-@pytest.fixture(scope="session")
-def liar(server: str) -> Iterator[Liar]:
-    with Liar(server) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01})
+@contextmanager
+def running(server: ThreadingHTTPServer) -> Iterator[None]:
+    """Serve in a thread."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield proxy
-        proxy.shutdown()
-        thread.join()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="session")
+def liars(servers: Servers) -> Iterator[Callable[[str], Liar]]:
+    """Return a function that gives the proxy before a contract's server."""
+    known: dict[str, Liar] = {}
+    with ExitStack() as stack:
+
+        def liar_of(contract: str) -> Liar:
+            upstream = servers.url(contract)
+            if upstream not in known:
+                known[upstream] = Liar(upstream)
+                stack.enter_context(running(known[upstream]))
+            return known[upstream]
+
+        yield liar_of
 
 
 # AWS Lambda.
@@ -290,12 +362,17 @@ class _LambdaHandler(BaseHTTPRequestHandler):
         """Say nothing of each request."""
 
 
+@contextmanager
+def emulation() -> Iterator[Lambda]:
+    emulated = Lambda()
+    with running(emulated):
+        try:
+            yield emulated
+        finally:
+            emulated.events.put(None)
+
+
 @pytest.fixture
 def aws_lambda() -> Iterator[Lambda]:
-    with Lambda() as emulated:
-        thread = threading.Thread(target=emulated.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with emulation() as emulated:
         yield emulated
-        emulated.events.put(None)
-        emulated.shutdown()
-        thread.join()

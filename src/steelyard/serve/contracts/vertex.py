@@ -37,7 +37,8 @@ __all__ = ["VERTEX_BYTES", "vertex_paths", "vertex_routes"]
 
 VERTEX_BYTES: Final = 1_500_000
 """The most that Vertex passes, each way."""
-_DEPLOYED: Final = "/v1/endpoints/{endpoint}/deployedModels/{deployed}"
+# Digits, or the health route would take the path of the other for another model's name.
+_DEPLOYED: Final = "/v1/endpoints/{endpoint}/deployedModels/{deployed:int}"
 _LONGEST_NUMBER: Final = -2.2250738585072014e-308
 _LONGEST_ID: Final = "0" * 36
 

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from steelyard.errors import UsageError, nearest
-from steelyard.testing.conformance import native, v2
+from steelyard.testing.conformance import (
+    aws_lambda,
+    kserve_v1,
+    mlflow,
+    native,
+    sagemaker,
+    v2,
+    v2_grpc,
+    vertex,
+)
 from steelyard.testing.conformance.samples import read_rows
 from steelyard.testing.conformance.suite import Case, Report, Suite
 from steelyard.testing.conformance.talk import Talk
@@ -15,7 +24,17 @@ from steelyard.testing.conformance.talk import Talk
 __all__ = ["CONTRACTS", "Case", "Report", "conform"]
 
 CONTRACTS: Final[dict[str, Suite[Any]]] = {
-    suite.contract: suite for suite in (native.SUITE, v2.SUITE)
+    suite.contract: suite
+    for suite in (
+        native.SUITE,
+        v2.SUITE,
+        v2_grpc.SUITE,
+        kserve_v1.SUITE,
+        mlflow.SUITE,
+        sagemaker.SUITE,
+        vertex.SUITE,
+        aws_lambda.SUITE,
+    )
 }
 """The suites by the names of their contracts."""
 

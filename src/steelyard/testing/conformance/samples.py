@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from steelyard.errors import DataError, UsageError
 from steelyard.testing.conformance.suite import Row
-from steelyard.testing.conformance.talk import Talk, Violation
+from steelyard.testing.conformance.talk import Reply, Talk, Violation
 
 __all__ = ["made_rows", "openapi", "reached", "read_rows", "schema_at", "served_model"]
 
@@ -72,10 +72,10 @@ def _json_rows(text: str) -> list[Any]:
     return found if isinstance(found, list) else [found]
 
 
-def reached(talk: Talk, route: str) -> None:
-    """Raise UsageError where nothing answers at the base URL."""
+def reached(talk: Talk, route: str, document: Any = None) -> Reply:
+    """Return what comes back to GET, or to POST of a document. Raises UsageError: nothing does."""
     try:
-        talk.get(route)
+        return talk.get(route) if document is None else talk.post(route, document)
     except Violation as violation:
         raise UsageError(
             f"no server answers at {talk.url}: {violation}.", fix="Start it, or name another URL."

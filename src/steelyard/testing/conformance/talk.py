@@ -13,6 +13,7 @@ from steelyard.errors import UsageError
 __all__ = ["ClosedError", "Reply", "Talk", "Violation", "expect", "shown"]
 
 _SHOWN: Final = 300
+_SCHEMES: Final = ("http", "https", "grpc", "grpcs")
 _JSON: Final = "application/json"
 
 
@@ -94,7 +95,7 @@ class Talk:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in _SCHEMES or not parts.hostname:
             raise UsageError(
                 f"{self.url} is no base URL.", fix="Give one such as http://127.0.0.1:8000."
             )
