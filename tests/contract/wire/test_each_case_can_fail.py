@@ -411,7 +411,6 @@ def of_instances(route, errors):
                 "instances that are no list",
                 "an instance that is a text",
                 "an instance that is an object of other fields",
-                "an instance that is an empty object",
                 "a bad instance among good ones",
                 "values of another type",
             ),

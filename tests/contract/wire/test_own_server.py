@@ -60,3 +60,12 @@ def test_a_mistake_is_told_with_what_to_do(words, said, server):
     done = CliRunner().invoke(app, ["conform", server, *words])
     assert isinstance(done.exception, UsageError)
     assert said in str(done.exception)
+
+
+def test_headers_go_with_every_request(liars):
+    liar = liars("native")
+    seen = []
+    liar.sin = lambda exchange: seen.append(exchange.headers.get("authorization")) or exchange
+    words = ["conform", liar.url, "--contract", "native", "--header", "Authorization: Bearer k"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert set(seen) == {"Bearer k"}
