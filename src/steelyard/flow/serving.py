@@ -26,6 +26,7 @@ from steelyard.serve.answer.endpoint import Endpoint
 from steelyard.serve.answer.version import Served
 from steelyard.serve.contracts.table import contracts_of
 from steelyard.serve.observe import logs
+from steelyard.serve.observe.tracing import is_wanted
 from steelyard.serve.secure.security import Security
 from steelyard.serve.server import Setup
 from steelyard.serve.workers import serve
@@ -71,6 +72,7 @@ def serve_reference(ref: str, config: Config, options: Options) -> None:
     contracts = contracts_of(options.contracts, os.environ)
     served = subject(ref, config)
     found = served.follow()  # a mistake is told before anything listens
+    traced = is_wanted(os.environ)
     form = options.log_form or logs.by_terminal()
     logs.set_up(form)
     _tell_start(served.model, found, options.workers)
@@ -97,6 +99,7 @@ def serve_reference(ref: str, config: Config, options: Options) -> None:
             workers=options.workers,
             security=options.security,
             access_log=options.access_log,
+            traced=traced,
             contracts=contracts,
         )
         serve(setup, options.host, options.port, _announce if form == "text" else _announce_event)

@@ -122,4 +122,5 @@ def _record(row: Mapping[str, Any]) -> Record:
         flags=decoded("flags", list[Flag] | None),
         key=decoded("key"),
         latency_us=row["latency_us"],
+        trace_id=(decoded(_EXTRA) or {}).get("trace_id", ""),
     )

@@ -46,6 +46,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The row's key in the user's own data, for joining outcomes."""
     latency_us: float | None = None
     """Microseconds from the request's last byte to the record."""
+    trace_id: str = ""
+    """The trace that the request belongs to, in hexadecimal, where the server traces."""
 
 
 class Identity(msgspec.Struct, frozen=True):

@@ -27,7 +27,8 @@ from steelyard.serve.http.pages import make_pages
 from steelyard.serve.http.protocol import Protocol
 from steelyard.serve.observe import logs
 from steelyard.serve.observe.metrics import CountedLog, Metrics
-from steelyard.serve.observe.requests import AccessLog
+from steelyard.serve.observe.requests import AccessLog, Traced
+from steelyard.serve.observe.tracing import Tracing, trace_id
 from steelyard.serve.secure.security import Security
 from steelyard.serve.secure.tls import Tls
 
@@ -67,6 +68,7 @@ class Setup:
     with_parent: bool = False
     security: Security = field(default_factory=Security)
     access_log: bool = False
+    traced: bool = False
     contracts: tuple[Contract, ...] = field(default_factory=lambda: contracts_of((), {}))
 
 
@@ -153,10 +155,8 @@ def work(
     metrics = Metrics(model, log, setup.shared, place=place)
     metrics.serving(loaded.served.version, loaded.served.bundle, loaded.outputs)
     endpoint = Endpoint(loaded, log, metrics, setup.new_id, setup.limits)
-
-    logs.describe(
-        lambda: {"model": model, "version": endpoint.loaded.served.version, "worker": place}
-    )
+    tracing = Tracing.start(os.environ, model) if setup.traced else None
+    logs.describe(partial(_described, endpoint, place, tracing))
 
     def not_ready() -> str:
         return "the server is stopping" if front.draining else setup.log_problem(model)
@@ -180,8 +180,7 @@ def work(
         also.append(partial(_end_without, parent))
     follower = Follower(endpoint, setup.follow, metrics, also=also)
     try:
-        if setup.access_log:
-            front.told = AccessLog(front)
+        front.told = _told_of(front, setup.access_log, tracing)
         at = (admin, bind(*security.admin)) if security.admin else None
         server = _Server(_config(front, security.tls), front, at, started)
         listening.listen(_BACKLOG)
@@ -194,7 +193,23 @@ def work(
         endpoint.calls.close()
         metrics.publish()
         log.close()
+        if tracing is not None:
+            tracing.end()
         _log.info("Stopped.", extra={"event": "stop"})
+
+
+def _described(endpoint: Endpoint, place: int, tracing: Tracing | None) -> dict[str, Any]:
+    """Return what every line of this process bears."""
+    served = endpoint.loaded.served
+    found = {"model": endpoint.model, "version": served.version, "worker": place}
+    return {**found, "trace_id": trace_id()} if tracing and trace_id() else found
+
+
+def _told_of(front: Front, access_log: bool, tracing: Tracing | None) -> Application | None:
+    """Return what stands before the front where every request is told of."""
+    if tracing is not None:
+        return Traced(AccessLog(front) if access_log else front, tracing)
+    return AccessLog(front) if access_log else None
 
 
 def _end_without(parent: int) -> None:

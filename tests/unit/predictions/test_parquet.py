@@ -81,6 +81,13 @@ def test_the_columns_are_those_that_people_filter_by(tmp_path: Path, make_payloa
     assert table["extra"][1] is None
 
 
+def test_the_trace_of_a_prediction_is_kept(tmp_path: Path, make_payload) -> None:
+    path = tmp_path / "one.parquet"
+    _written(path, [make_payload(trace_id="4bf92f3577b34da6a3ce929d0e0e4736"), make_payload()])
+    found = [record.trace_id for record in read_parquet(path, "", "g")]
+    assert sorted(found) == ["", "4bf92f3577b34da6a3ce929d0e0e4736"]
+
+
 def test_numbers_keep_their_digits(tmp_path: Path, make_payload) -> None:
     payload = make_payload().replace(b"70.35", b"70.350000000000001421")
     _written(tmp_path / "one.parquet", [payload])

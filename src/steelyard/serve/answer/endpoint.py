@@ -23,6 +23,7 @@ from steelyard.serve.answer.several import CheckedRows, Pace, Several
 from steelyard.serve.answer.terms import USUAL, Terms
 from steelyard.serve.answer.version import Entry, LoadedVersion
 from steelyard.serve.observe.metrics import Metrics
+from steelyard.serve.observe.tracing import RequestTrace
 
 __all__ = ["AT_ONCE", "LISTED", "Asked", "Checks", "Endpoint", "Outcome", "Steps", "in_rows"]
 
@@ -52,7 +53,7 @@ class Asked:
     """A row that was asked about, checked: its values, when (ns), and by when it wants its answer.
 
     `body` is its JSON, to be answered in JSON; None where another contract brought the row.
-    `prediction_id` is the client's own, where it gave one.
+    `prediction_id` is the client's own, where it gave one; `trace` follows a traced request.
     """
 
     loaded: LoadedVersion
@@ -62,6 +63,7 @@ class Asked:
     decoded: int
     due: int
     prediction_id: str = ""
+    trace: RequestTrace | None = None
 
 
 class _Predicted(NamedTuple):
@@ -71,16 +73,17 @@ class _Predicted(NamedTuple):
 
 
 class _Spell(NamedTuple):
-    """When a request of several rows came, by when it wants its answer (ns), and its key."""
+    """When a request of several rows came, by when it wants its answer (ns), its key and trace."""
 
     started: int
     due: int
     key: str
+    trace: RequestTrace | None
 
     @classmethod
     def of(cls, started: int, terms: Terms) -> Self:
         wait = terms.timeout_ms * _MILLISECOND if terms.timeout_ms else NEVER
-        return cls(started, started + wait, terms.key)
+        return cls(started, started + wait, terms.key, terms.trace)
 
 
 class _Clock:
@@ -143,7 +146,7 @@ class Endpoint:
             self._metrics.refused(error, loaded.names)
             raise
         decoded, due = self._times(started, terms)
-        return Asked(loaded, found, body, started, decoded, due, terms.key)
+        return Asked(loaded, found, body, started, decoded, due, terms.key, terms.trace)
 
     def ask_row(self, loaded: LoadedVersion, row: Mapping[str, Any], terms: Terms = USUAL) -> Asked:
         """Check the one row that another contract brought, to be answered by `answer`.
@@ -157,7 +160,7 @@ class Endpoint:
             self._metrics.refused(error, loaded.names)
             raise
         decoded, due = self._times(started, terms)
-        return Asked(loaded, values, None, started, decoded, due, terms.key)
+        return Asked(loaded, values, None, started, decoded, due, terms.key, terms.trace)
 
     def _times(self, started: int, terms: Terms) -> tuple[int, int]:
         """Return now, and when the answer to a row is due."""
@@ -182,7 +185,7 @@ class Endpoint:
         """
         predicted, at, loaded = time.perf_counter_ns(), self._clock.now(), asked[0].loaded
         outcomes: list[Outcome] = []
-        records, answers = [], []
+        records, answers, traced = [], [], []
         for one, found in zip(asked, scored, strict=True):
             try:
                 # What comes too late is of no use, however good.
@@ -198,7 +201,11 @@ class Endpoint:
                 outcomes.append(loaded.answer(texts, prediction_id, mark))
             row = loaded.logged_row(one.values, one.body)
             spent = (predicted - one.started) // _MICROSECOND
-            records.append(loaded.record(texts, Entry(prediction_id, at, spent, mark), row))
+            record = loaded.record(texts, Entry(prediction_id, at, spent, mark), row)
+            if one.trace is not None:
+                record = one.trace.named(record)
+                traced.append((one, one.trace, prediction_id, mark))
+            records.append(record)
             if mark.source == "model":
                 answers.append(answer)
         encoded = time.perf_counter_ns()
@@ -207,6 +214,9 @@ class Endpoint:
         asked_at = [(one.started, one.decoded, one.body is not None) for one in asked]
         logged = sum(map(len, records))
         self._metrics.answered(loaded.served.version, logged, asked_at, times, answers)
+        for one, trace, prediction_id, mark in traced:
+            trace.row(loaded.served, prediction_id, mark)
+            trace.stages((one.started, one.decoded, *times), len(asked))
         return outcomes
 
     def _predicted(
@@ -302,12 +312,16 @@ class Endpoint:
             some = rows.part(start, start + _LOGGED_AT_ONCE)
             several.ids += [new_id() for _ in some.values]
             records = several.records(start, self._clock.now(), spent, some.values)
+            if spell.trace is not None:
+                records = list(map(spell.trace.named, records))
             self._log.append_many(records)
             logged += sum(map(len, records))
             if pace.due:
                 yield None
         version, answers = loaded.served.version, several.by_model()
         self._metrics.answered_rows(version, len(rows), logged, spell.started, answers)
+        if spell.trace is not None:
+            spell.trace.rows(loaded.served, len(rows), several.marks or ())
         return several
 
     def _scored(

@@ -16,7 +16,7 @@ from steelyard.serve.answer.batches import Batches, BusyError
 from steelyard.serve.answer.calls import ModelError
 from steelyard.serve.answer.endpoint import Asked, Endpoint, Steps, in_rows
 from steelyard.serve.answer.idempotency import KeptAnswers, request_key
-from steelyard.serve.answer.terms import USUAL, Terms
+from steelyard.serve.answer.terms import USUAL, Terms, trace_of
 from steelyard.serve.answer.version import LoadedVersion
 from steelyard.serve.observe.metrics import Metrics
 from steelyard.serve.secure.access import (
@@ -172,7 +172,8 @@ class Front:
             body = _whole_body(message, self.limits.body_bytes)
             if body is None:
                 body = await self._gathered(scope, message, receive)
-            terms = Terms(timeout_of(scope["headers"]), request_key(scope["headers"]))
+            given = scope["headers"]
+            terms = Terms(timeout_of(given), request_key(given), trace_of(scope))
             answer = partial(self._answer, body, forms, terms)
             # The same rows, wanted in another form, are another request.
             asked = body if forms is PLAIN_FORMS else body + forms.wanted.value

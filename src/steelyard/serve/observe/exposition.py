@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from importlib.metadata import version
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -119,5 +118,7 @@ def _build() -> "Metric":
 
 @cache
 def _versions() -> dict[str, str]:
+    from importlib.metadata import version  # slow, and of no use before the first scrape
+
     found = {name: version(name) for name in ("steelyard", "onnxruntime", "numpy")}
     return {**found, "python": platform.python_version()}

@@ -1,11 +1,14 @@
-"""A line of the access log a request; only where it is asked for, since it closes the short way."""
+"""A line or a span a request; only where they are asked for, since they close the short way."""
 
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter_ns
 from typing import Any, Final
 
-__all__ = ["AccessLog"]
+from steelyard.serve.answer.terms import TRACE
+from steelyard.serve.observe.tracing import METHODS, Tracing, route_of
+
+__all__ = ["AccessLog", "Traced"]
 
 _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
@@ -16,6 +19,10 @@ _log = logging.getLogger(__name__)
 
 _SHOWN: Final = 200
 _GONE: Final = 499
+_FAILED: Final = 500
+_OTHER: Final = "_OTHER"
+_UNTRACED: Final = ("/health", "/ping", "/metrics", "/v2/health")
+"""What asks again and again whether all is well, and would bury the traces of requests."""
 
 
 class AccessLog:
@@ -52,3 +59,70 @@ class AccessLog:
                 "client": (scope.get("client") or ("",))[0],
             }
             _log.info("%s %s %d in %.1f ms", method, path, status, spent, extra=fields)
+
+
+class Traced:
+    """An ASGI application around another one, that makes each request a span.
+
+    The names are those of OpenTelemetry's conventions for HTTP servers. The query is left out: it
+    may hold a secret.
+    """
+
+    def __init__(self, application: _Application, tracing: Tracing) -> None:
+        self._application = application
+        self._tracing = tracing
+
+    async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+        """Let a request be answered in a span."""
+        path = scope["path"]
+        if any(path == p or path.startswith(f"{p}/") for p in _UNTRACED):
+            await self._application(scope, receive, send)
+            return
+        attributes = _attributes(scope)
+        route = attributes.get("http.route")
+        method = attributes["http.request.method"]
+        name = f"{'HTTP' if method == _OTHER else method} {route or ''}".rstrip()
+        with self._tracing.request(name, scope["headers"], attributes) as (span, trace):
+            status = 0
+
+            async def noting(message: _Message) -> None:
+                nonlocal status
+                status = message.get("status", status)
+                await send(message)
+
+            await self._application({**scope, TRACE: trace}, receive, noting)
+            if status:
+                span.set_attribute("http.response.status_code", status)
+            if not status or status >= _FAILED:
+                _note_error(span, str(status) if status else "client_gone")
+
+
+def _attributes(scope: _Message) -> dict[str, Any]:
+    method, route = scope["method"], route_of(scope["path"])
+    known = method in METHODS
+    found: dict[str, Any] = {
+        "http.request.method": method if known else _OTHER,
+        "url.path": scope["path"][:_SHOWN],
+        "url.scheme": scope.get("scheme", "http"),
+        "network.protocol.version": scope.get("http_version", "1.1"),
+    }
+    if not known:
+        found["http.request.method_original"] = method[:_SHOWN]
+    if route:
+        found["http.route"] = route
+    for name, place in (("server", scope.get("server")), ("client", scope.get("client"))):
+        if place:
+            found[f"{name}.address"] = place[0]
+            if place[1]:
+                found[f"{name}.port"] = place[1]
+    for name, value in scope["headers"]:
+        if name == b"user-agent":
+            found["user_agent.original"] = value.decode("latin-1")[:_SHOWN]
+    return found
+
+
+def _note_error(span: Any, kind: str) -> None:
+    from opentelemetry.trace import StatusCode
+
+    span.set_attribute("error.type", kind)
+    span.set_status(StatusCode.ERROR)

@@ -102,6 +102,39 @@ def test_a_plain_request_goes_the_short_way_again_and_again(stand, house):
     asyncio.run(ask())
 
 
+def test_a_traceparent_that_nobody_follows_costs_nothing(stand, house):
+    async def ask():
+        async with stand() as (made, reader, writer):
+            traced = JSON + b"traceparent: 00-" + b"4" * 32 + b"-" + b"5" * 16 + b"-01\r\n"
+            writer.write(request(house, traced + b"tracestate: a=1\r\n"))
+            assert (await response(reader))[0] == 200
+            assert (made.short, made.long) == (1, 0)
+
+    asyncio.run(ask())
+
+
+def test_where_every_request_is_told_of_none_goes_the_short_way(stand, house):
+    async def ask():
+        async with stand() as (made, _, _):
+            seen = []
+
+            async def told(scope, receive, send):
+                seen.append(scope["path"])
+                await made.made.front(scope, receive, send)
+
+            made.made.front.told = told
+            server = await asyncio.get_running_loop().create_server(made.protocol, "127.0.0.1", 0)
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            for _ in range(2):
+                writer.write(request(house))
+                assert (await response(reader))[0] == 200
+            assert (made.short, seen) == (0, ["/predict/price"] * 2)
+            writer.close()
+            server.close()
+
+    asyncio.run(ask())
+
+
 @pytest.mark.parametrize(
     ("headers", "head"),
     [
