@@ -85,7 +85,7 @@ class RequestTrace:
 
     def named(self, record: bytes) -> bytes:
         """Return a record of the log, a JSON object, that names the trace."""
-        return b'%b,"trace_id":"%b"}' % (record.rstrip()[:-1], self.id.encode())
+        return b'%b,"trace_id":"%b"}' % (record[:-1], self.id.encode())
 
     def row(self, served: "Served", prediction_id: str, mark: "Mark") -> None:
         """Note the row of a request for one."""
