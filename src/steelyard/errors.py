@@ -9,6 +9,7 @@ SteelyardError
 │   ├── NotFoundError      no such model, version, alias or file
 │   └── AccessError        a server asks for a key, or for one that may do more
 ├── RefusedError           a verdict, check or comparison says no; exit code 1
+│   └── SignatureError     a bundle is not signed by a key that counts
 ├── UnavailableError       a server cannot be reached, or has no answer in time; exit code 1
 └── StoreError             a store is damaged or cannot take what it was given
     ├── IntegrityError     bytes do not match their recorded hash
@@ -32,6 +33,7 @@ __all__ = [
     "LogFullError",
     "NotFoundError",
     "RefusedError",
+    "SignatureError",
     "SteelyardError",
     "StoreError",
     "UnavailableError",
@@ -138,6 +140,10 @@ class UnavailableError(SteelyardError):
         super().__init__(message, fix=fix)
         self.status = status
         self.retry_after = retry_after
+
+
+class SignatureError(RefusedError):
+    """A bundle is not signed by a key that counts, and one is asked for."""
 
 
 class StoreError(SteelyardError):

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from steelyard.cli import conform, dashboards, init, keys, log, predict, run, serve, versions
+from steelyard.cli import conform, dashboards, init, keys, log, predict, run, serve, sign, versions
 from steelyard.cli.output import fail
 from steelyard.errors import SteelyardError
 
@@ -25,6 +25,7 @@ app.command("dashboards")(dashboards.dashboards)
 app.command("conform")(conform.conform)
 app.command("models")(versions.models)
 app.command("show")(versions.show)
+app.command("sign")(sign.sign)
 app.command("verify")(versions.verify)
 app.command("reproduce")(versions.reproduce)
 app.command("diff")(versions.diff)

@@ -56,6 +56,16 @@ class Config:
         return self.state / "audit"
 
     @property
+    def verify_key(self) -> Path | None:
+        """Public keys of those whose signatures count: `STEELYARD_VERIFY_KEY`, a PEM file."""
+        return _path("STEELYARD_VERIFY_KEY")
+
+    @property
+    def sign_key(self) -> Path | None:
+        """The private key that a run signs its version with: `STEELYARD_SIGN_KEY`, a PEM file."""
+        return _path("STEELYARD_SIGN_KEY")
+
+    @property
     def tracking_uri(self) -> str:
         """MLflow's tracking server: `MLFLOW_TRACKING_URI`, else SQLite beside the store."""
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.state}/mlflow/mlflow.db"
@@ -64,3 +74,8 @@ class Config:
     def embedded_tracking(self) -> bool:
         """Whether tracking is Steelyard's own file rather than a server."""
         return not os.environ.get("MLFLOW_TRACKING_URI")
+
+
+def _path(name: str) -> Path | None:
+    value = os.environ.get(name)
+    return Path(value) if value else None

@@ -4,8 +4,9 @@ from typing import Any
 
 from steelyard.core.config import Config
 from steelyard.core.files import sweep_aside
-from steelyard.errors import SteelyardError
-from steelyard.flow.stores import open_ledger
+from steelyard.core.reference import Reference
+from steelyard.errors import SignatureError, SteelyardError
+from steelyard.flow.stores import open_ledger, signatures_of
 from steelyard.flow.tracking import open_tracker
 from steelyard.registry.audit import audit
 from steelyard.registry.ledger import Ledger
@@ -25,6 +26,7 @@ def examine(config: Config) -> dict[str, Any]:
     if all(found["state"] != "error" for found in findings):
         for name in ledger.models():
             findings += _versions(ledger, name)
+            findings += _signatures(ledger, name, config)
             findings += _mirror(ledger, name, config)
     findings += _audit_log(config)
     swept = sum(sweep_aside(folder) for folder in (config.snapshots, config.state / "candidates"))
@@ -55,6 +57,19 @@ def _versions(ledger: Ledger, name: str) -> list[dict[str, str]]:
         if waived:
             message = f"{version.reference}: waived {', '.join(waived)}"
             findings.append(_finding("note", message))
+    return findings
+
+
+def _signatures(ledger: Ledger, name: str, config: Config) -> list[dict[str, str]]:
+    """Say which version with an alias is not signed, where signatures are asked for."""
+    signatures = signatures_of(config)
+    findings = []
+    for alias, number in ledger.aliases(name).items() if signatures.trust else ():
+        version = ledger.resolve(Reference(name, version=number))
+        try:
+            signatures.check(version.bundle, version.reference)
+        except SignatureError as error:
+            findings.append(_finding("error", f"{name}@{alias}: {error.message}"))
     return findings
 
 

@@ -14,7 +14,7 @@ from steelyard.core.fields import FieldSpec
 from steelyard.core.ids import uuid7
 from steelyard.errors import DataError, InputError, UsageError
 from steelyard.flow.champions import stands_in
-from steelyard.flow.stores import resolved
+from steelyard.flow.stores import resolved, signatures_of
 
 __all__ = ["predict_file"]
 
@@ -26,6 +26,7 @@ def predict_file(ref: str, file: str, config: Config) -> list[dict[str, Any]]:
     from standard input. Columns that the model does not know are ignored.
     """
     ledger, version, folder = resolved(ref, config)
+    signatures_of(config).check(version.bundle, version.reference)
     previous = stands_in(ledger, version, folder)
     predictor = Predictor.load(folder, expected=version.bundle, previous=previous)
     known = {field.name for field in predictor.fields}

@@ -1,5 +1,6 @@
 """The story of a training run: data, train, compile, judge, register, promote."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,17 +14,22 @@ from steelyard.core.person import current_user
 from steelyard.core.ports import RunRecord
 from steelyard.core.records import Verdict, Version
 from steelyard.core.reference import CHAMPION, Reference
+from steelyard.errors import SignatureError
 from steelyard.flow.auditing import audited, record_waivers
 from steelyard.flow.building import build, read_table
 from steelyard.flow.judging import TRAIN_ROWS, judge_bundle, measured, train_rows
 from steelyard.flow.records import documents_of, provenance_of
+from steelyard.flow.signing import sign_version
 from steelyard.flow.stores import open_ledger
 from steelyard.flow.tracking import mirror_alias, mirror_version, record_run, warm_up
+from steelyard.registry.ledger import Ledger
 from steelyard.validate.candidate import Candidate
 from steelyard.validate.plots import plots
 from steelyard.validate.settings import check_settings
 
 __all__ = ["TrainingRun", "train_model"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,24 +97,35 @@ def train_model(
             by=current_user(),
         )
         record_waivers(config, version, verdict)
+        sign_version(version, config)
 
     on_stage("Record the run in MLflow")
     folder = ledger.bundle_folder(version)
     run = record_run(_run_record(candidate, verdict, provenance, documents, folder), config)
     mirror_version(run, version, config)
 
-    promoted = verdict.passed and promote
-    if promoted:
+    promoted = False
+    if verdict.passed and promote:
         on_stage("Promote")
-        wanted = Reference(definition.name, version=version.number)
+        promoted = _promoted(ledger, version, config)
+    seconds = time.perf_counter() - started
+    return TrainingRun(version, verdict, table.dataset.snapshot.id, promoted, seconds, run)
+
+
+def _promoted(ledger: Ledger, version: Version, config: Config) -> bool:
+    """Make a version champion; False, with what to do, where it has to be signed first."""
+    wanted = Reference(version.model, version=version.number)
+    try:
         audited(
             config,
             f"promote {wanted} to {CHAMPION}",
             lambda: ledger.promote(wanted, reason="all gates passed", by=current_user()),
         )
-        mirror_alias(version, CHAMPION, config)
-    seconds = time.perf_counter() - started
-    return TrainingRun(version, verdict, table.dataset.snapshot.id, promoted, seconds, run)
+    except SignatureError as error:
+        _log.warning("%s", error)
+        return False
+    mirror_alias(version, CHAMPION, config)
+    return True
 
 
 def _run_record(

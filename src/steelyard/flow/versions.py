@@ -6,13 +6,14 @@ from typing import Any
 
 from steelyard.bundle.format import check_files
 from steelyard.bundle.predictor import Predictor
+from steelyard.bundle.signature import signer_of
 from steelyard.core.config import Config
 from steelyard.core.person import current_user
 from steelyard.core.records import Version
 from steelyard.core.reference import Reference, check_name
-from steelyard.errors import SteelyardError
+from steelyard.errors import SignatureError, SteelyardError
 from steelyard.flow.auditing import audited
-from steelyard.flow.stores import open_ledger, resolved
+from steelyard.flow.stores import open_ledger, resolved, signatures_of
 from steelyard.flow.tracking import mirror_alias
 from steelyard.registry.ledger import AliasMove, Ledger
 
@@ -80,15 +81,30 @@ def verify_version(ref: str, config: Config) -> dict[str, Any]:
     files = check_files(folder, version.bundle)
     golden = _result(lambda: Predictor.load(folder, expected=version.bundle))
     verdict = _result(lambda: ledger.verdict(version))
+    signature = _signature(version, config)
     return {
-        "ok": all(f.ok for f in files) and golden["ok"] and verdict["ok"],
+        "ok": all(f.ok for f in files) and golden["ok"] and verdict["ok"] and signature["ok"],
         "model": version.model,
         "version": version.number,
         "files": [{"path": f.path, "ok": f.ok, "reason": f.reason} for f in files],
         "golden": golden,
         "verdict": verdict,
-        "signature": {"ok": True, "result": "not signed: no key is configured"},
+        "signature": signature,
     }
+
+
+def _signature(version: Version, config: Config) -> dict[str, Any]:
+    """Say who signed a version, and whether that counts where a key is configured."""
+    signatures = signatures_of(config)
+    if signatures.trust is not None:
+        try:
+            key = signatures.check(version.bundle, version.reference)
+        except SignatureError as error:
+            return {"ok": False, "result": error.message, "keys": []}
+        return {"ok": True, "result": f"signed by the trusted key {key[:16]}", "keys": [key]}
+    keys = sorted(filter(None, map(signer_of, signatures.of(version.bundle))))
+    by = f"signed by {', '.join(key[:16] for key in keys)}, not checked" if keys else "not signed"
+    return {"ok": True, "result": f"{by}: no key is configured", "keys": keys}
 
 
 def _result(check: Any) -> dict[str, Any]:

@@ -84,6 +84,7 @@ class _Audit:
 
     def _version(self, version: Version, events: Iterable[Any]) -> None:
         self._once(bundle_key(version.bundle), partial(self._bundle, version))
+        self._seen.add(f"signatures/{version.bundle}")
         record = provenance_key(version.provenance)
         self._once(record, partial(self._proofs.provenance, version))
         for event in events:
@@ -102,7 +103,11 @@ class _Audit:
 
     def unnamed(self) -> None:
         # What a damaged ledger names is not known, so that nothing could be called a rest.
-        kinds = ("bundles", "provenance", "verdicts", "documents") if self._readable else ()
+        kinds = (
+            ("bundles", "provenance", "verdicts", "documents", "signatures")
+            if self._readable
+            else ()
+        )
         for kind in kinds:
             for key in self._store.list(kind):
                 if key not in self._seen:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from steelyard.bundle.format import read_verified
+from steelyard.bundle.signature import Trust
 from steelyard.core.ports import Store
 from steelyard.core.records import Verdict, Version
 from steelyard.core.reference import CHAMPION, Reference, check_name
@@ -50,11 +51,14 @@ _LONGEST = 1000
 
 
 class Ledger:
-    """Versions and aliases of every model in a store. Threads may share one."""
+    """Versions and aliases of every model in a store. Threads may share one.
 
-    def __init__(self, store: Store) -> None:
+    With `trust` a version is proven only where a key that counts has signed its bundle.
+    """
+
+    def __init__(self, store: Store, trust: Trust | None = None) -> None:
         self.store = store
-        self._proofs = Proofs(store)
+        self._proofs = Proofs(store, trust)
         self._states: dict[str, State] = {}
         self._lock = threading.RLock()
 

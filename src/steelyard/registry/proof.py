@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from steelyard.bundle.format import read_verified
+from steelyard.bundle.signature import Trust
 from steelyard.core.hashing import canonical_json, hash_bytes
 from steelyard.core.ports import Store
 from steelyard.core.records import Check, Verdict, Version
 from steelyard.errors import IntegrityError, NotFoundError, RefusedError, UsageError
+from steelyard.registry.signatures import Signatures
 
 __all__ = [
     "Proofs",
@@ -58,8 +60,9 @@ def waivers(verdict: Verdict) -> list[dict[str, str]]:
 class Proofs:
     """Keeps what versions rest on in a store, and says whether it is still what was kept."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, trust: Trust | None = None) -> None:
         self._store = store
+        self._signatures = Signatures(store, trust)
 
     def keep(
         self, bundle: Path, digest: str, provenance: Mapping[str, Any], verdict: Verdict
@@ -119,12 +122,16 @@ class Proofs:
         return verdict
 
     def passed(self, version: Version) -> Verdict:
-        """Return a version's verdict where it passed; RefusedError where it cannot be relied on."""
+        """Return a version's verdict where it passed and, where one is asked for, is signed.
+
+        Raises RefusedError where it cannot be relied on.
+        """
         try:
             verdict = self.verdict(version)
         except IntegrityError as error:
             raise _unproven(version, error) from error
         if is_passing(verdict):
+            self._signatures.check(version.bundle, version.reference)
             return verdict
         failed = [_told(check) for check in verdict.checks if not (check.passed or check.waived)]
         more = f"; and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
