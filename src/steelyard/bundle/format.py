@@ -5,19 +5,23 @@ beside it for other systems (`MLmodel`, `mlflow/`) is outside the manifest and n
 """
 
 import json
+import os
+import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from steelyard.core.files import atomic_folder
-from steelyard.core.hashing import canonical_json, file_hash, hash_bytes
+from steelyard.core.hashing import canonical_json, hash_bytes
 from steelyard.errors import IntegrityError
 
 __all__ = ["MANIFEST", "FileCheck", "check_files", "read_verified", "seal"]
 
 MANIFEST: Final = "manifest.json"
 _FORMAT: Final = 1
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.(json|jsonl|onnx)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +51,23 @@ def seal(files: Mapping[str, bytes], parent: Path) -> tuple[str, Path]:
     return digest, folder
 
 
-def _manifest(folder: Path, expected: str | None) -> Mapping[str, Any]:
-    path = folder / MANIFEST
-    if not path.is_file():
+def _manifest(folder: Path, expected: str | None) -> tuple[Mapping[str, Any], str]:
+    """Return what a bundle lists, and its hash; IntegrityError where it is no such list."""
+    data = _bytes_of(folder, MANIFEST)
+    if data is None:
         raise IntegrityError(
             f"{folder} is no bundle: it has no {MANIFEST}.",
             fix="Give the folder of a version, as `steelyard show` prints it.",
         )
-    data = path.read_bytes()
-    if expected is not None and hash_bytes(data) != expected:
+    digest = hash_bytes(data)
+    if expected is not None and digest != expected:
         raise IntegrityError(
-            f"{MANIFEST} does not have the bundle's hash: expected {expected}, got "
-            f"{hash_bytes(data)}.",
+            f"{MANIFEST} does not have the bundle's hash: expected {expected}, got {digest}.",
             fix="The bundle was changed after it was registered; restore it or run again.",
         )
     try:
         manifest = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         manifest = None
     files = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(files, dict) or manifest.get("format") != _FORMAT:
@@ -71,21 +75,42 @@ def _manifest(folder: Path, expected: str | None) -> Mapping[str, Any]:
             f"{MANIFEST} in {folder} is not a manifest of format {_FORMAT}.",
             fix="The bundle is damaged; restore it or run again.",
         )
-    return files
+    for name in files:
+        # A name becomes a path, and a kind that nothing here reads has no business in a bundle.
+        if not _NAME.fullmatch(name):
+            raise IntegrityError(
+                f"{MANIFEST} in {folder} lists {name[:100]!r}; a bundle holds .json, .jsonl and "
+                ".onnx files, in no folders.",
+                fix="This is no bundle that Steelyard made: do not use it.",
+            )
+    return files, digest
+
+
+def _bytes_of(folder: Path, name: str) -> bytes | None:
+    """Return a file's bytes; None where it is none, or a link, which could lead anywhere."""
+    try:
+        handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        return None
+    with os.fdopen(handle, "rb") as file:
+        return file.read()
 
 
 def check_files(folder: Path, expected: str | None = None) -> list[FileCheck]:
     """Compare every file of a bundle with the manifest, and the manifest with `expected`."""
     try:
-        listed = _manifest(folder, expected)
+        listed, _ = _manifest(folder, expected)
     except IntegrityError as error:
         return [FileCheck(MANIFEST, False, error.message)]
     checks = [FileCheck(MANIFEST, True)]
     for name, digest in sorted(listed.items()):
-        path = folder / name
-        if "/" in name or not path.is_file():
-            checks.append(FileCheck(name, False, "the file is missing"))
-        elif (found := file_hash(path)) != digest:
+        data = _bytes_of(folder, name)
+        if data is None:
+            checks.append(FileCheck(name, False, "the file is missing, or a link"))
+        elif (found := hash_bytes(data)) != digest:
             checks.append(FileCheck(name, False, f"expected sha256 {digest}, got {found}"))
         else:
             checks.append(FileCheck(name, True))
@@ -97,16 +122,17 @@ def read_verified(folder: Path, expected: str | None = None) -> tuple[dict[str, 
 
     Raises IntegrityError, naming the file, where bytes are not those that were sealed.
     """
-    listed = _manifest(folder, expected)
+    listed, bundle = _manifest(folder, expected)
     files = {}
     for name, digest in sorted(listed.items()):
-        path = folder / name
-        found = path.read_bytes() if "/" not in name and path.is_file() else None
+        found = _bytes_of(folder, name)
         if found is None or hash_bytes(found) != digest:
             raise IntegrityError(
                 f"{name} in {folder} is not the file that was sealed: "
-                + ("it is missing." if found is None else f"its sha256 is not {digest}."),
+                + (
+                    "it is missing, or a link." if found is None else f"its sha256 is not {digest}."
+                ),
                 fix="Restore it from another store, or run the definition again.",
             )
         files[name] = found
-    return files, hash_bytes((folder / MANIFEST).read_bytes())
+    return files, bundle

@@ -17,6 +17,7 @@ from steelyard.bundle.outputs import Answer, Guarded, Outputs
 from steelyard.bundle.packing import Packer, Packing
 from steelyard.bundle.session import open_session
 from steelyard.core.fields import FieldSpec, fields_from_json_schema
+from steelyard.core.reference import check_name
 from steelyard.core.validation import RowDecoder
 from steelyard.errors import InputError, IntegrityError, SteelyardError
 from steelyard.features.parts import Columns, Scores
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 _CHUNK: Final = 16_384
 _TOLERANCE: Final = 1e-5
 _MARGIN: Final = 1e-6
+_SHOWN: Final = 300
 _SCORES: Final = ["scores"]
 _NO_BASELINE: Final = b'{"features":{},"outputs":{}}'
 """While a bundle is compiled: its baseline tells what its graph answers."""
@@ -49,7 +51,7 @@ class Predictor:
     def __init__(self, files: Mapping[str, bytes], bundle: str) -> None:
         document = json.loads(files["model.json"])
         self.bundle = bundle
-        self.model: str = document["model"]
+        self.model: str = check_name(document["model"])  # it names a folder of the log
         self.label: str = document["label"]
         self.baseline: dict[str, Any] = json.loads(files.get("baseline.json", _NO_BASELINE))
         self.features: tuple[str, ...] = tuple(document["features"])
@@ -90,8 +92,16 @@ class Predictor:
         golden row is not answered within the parity bound on this machine.
         """
         files, bundle = read_verified(folder, expected)
-        predictor = cls(files, bundle)
-        for problem in predictor.golden_problems():
+        try:
+            predictor = cls(files, bundle)
+            problems = predictor.golden_problems()
+        except Exception as error:  # a bundle that was made elsewhere may hold anything
+            reason = str(error)[:_SHOWN] or type(error).__name__
+            raise IntegrityError(
+                f"{folder} is sealed, but no bundle that can be run: {reason}",
+                fix="Serve a version that Steelyard made and registered.",
+            ) from error
+        for problem in problems:
             raise IntegrityError(
                 f"golden.jsonl in {folder}: {problem}.",
                 fix="This machine's onnxruntime answers differently; use the locked version.",
