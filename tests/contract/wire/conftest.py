@@ -189,6 +189,7 @@ class Liar(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: Liar
 
     def setup(self) -> None:
@@ -310,6 +311,7 @@ class Lambda(ThreadingHTTPServer):
 
 class _LambdaHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: Lambda
 
     def do_GET(self) -> None:
