@@ -316,7 +316,9 @@ class Front:
             if message["type"] == "http.response.start":
                 self.metrics.responded(route, message["status"])
             await send(message)
-            if message["type"] == "http.response.body" and not message.get("more_body", False):
+            last = message["type"] == "http.response.body" and not message.get("more_body", False)
+            # Of the prediction route only refusals come here; the time of its answers is counted.
+            if last and route != _ROUTE:
                 self.metrics.requested(route, perf_counter_ns() - begun)
 
         return counting

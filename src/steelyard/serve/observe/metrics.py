@@ -25,8 +25,9 @@ from steelyard.serve.observe.tallies import (
 
 __all__ = ["CountedLog", "Metrics"]
 
-_AT_ONCE: Final = 256
-_BREAKER: Final = ("closed", "half-open", "open")
+_AT_ONCE: Final = 128
+"""Rows summed up together: a microsecond each, in a tenth of a millisecond in which none is answered."""
+_BREAKER: Final = ("closed", "open")
 _OTHER: Final = "(unknown)"
 _PLACES: Final = frozenset(["body", "rows"])
 _STATUSES: Final = (200, 422, 500, 503)
@@ -108,7 +109,7 @@ class Metrics:
         self.count("flags", field, flag, by=rows)
 
     def breaker(self, state: str) -> None:
-        """Note the state of the circuit breaker: closed, open or half-open."""
+        """Note the state of the circuit breaker: closed or open."""
         self._states["breaker"] = {(known,): float(known == state) for known in _BREAKER}
 
     def alarm(self, name: str, raised: bool) -> None:
@@ -142,7 +143,7 @@ class Metrics:
         native route; `times` when the model was called for all, and when they were predicted,
         encoded and logged; `outputs` what the model, not a fallback, gave.
         """
-        # Summed up many at once: for each alone it would cost ten times as much.
+        # Summed up many at once: for each alone it would cost fifty times as much.
         self._noted.append((version, logged, asked, times, outputs))
         self._noted_rows += len(asked)
         if self._noted_rows >= _AT_ONCE:
@@ -215,7 +216,7 @@ class Metrics:
             self._noted_rows = 0
             if not noted:
                 return
-            self._rows.add([(asked, times) for _, _, asked, times, _ in noted])
+            self._rows.add([one[2] for one in noted], [one[3] for one in noted])
             for version, group in groupby(noted, itemgetter(0)):
                 found = list(group)
                 rows, logged = sum(len(n[2]) for n in found), sum(n[1] for n in found)

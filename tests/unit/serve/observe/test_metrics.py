@@ -290,3 +290,13 @@ def test_many_deaths_leave_one_file(stand, tmp_path):
     found = samples(Metrics("price", log, tmp_path))
     assert found["steelyard_predictions_total", (("version", "1"),)] == 300
     assert found["steelyard_worker_deaths_total", ()] == 101
+
+
+def test_only_answers_are_timed_on_the_prediction_route(stand, house):
+    made = stand("price")
+    made.client.call("POST", "/predict/price", house)
+    made.client.call("POST", "/predict/price", {"rows": [house, house]})
+    made.client.call("POST", "/predict/price", {"rooms": "x"})
+    made.client.call("POST", "/predict/other", house)
+    made.client.call("GET", "/health/live")
+    assert made.counted("request_seconds") == {("/predict",): 2, ("/health",): 1}
