@@ -64,6 +64,16 @@ def _category_profile(values: npt.NDArray[Any]) -> dict[str, Any]:
     }
 
 
+def _commonest(scores: Scores) -> dict[str, int]:
+    """Return how many answers there are, and how many are the one that came most often."""
+    table = scores.prediction.reshape(-1, 1)
+    if scores.probabilities is not None:
+        table = scores.probabilities
+    whole = np.ascontiguousarray(table, dtype=np.float64)
+    bits = whole.view(np.dtype((np.void, whole.itemsize * whole.shape[1])))
+    return {"count": len(whole), "commonest": int(np.unique(bits, return_counts=True)[1].max())}
+
+
 def baseline(features: Columns, names: Sequence[str], scores: Scores) -> dict[str, Any]:
     """Return the profiles of the model's features on training rows and of its outputs."""
     outputs: dict[str, Any] = {}
@@ -74,6 +84,7 @@ def baseline(features: Columns, names: Sequence[str], scores: Scores) -> dict[st
         for i, label in enumerate(scores.classes):
             outputs[f"probability {label}"] = numeric_profile(scores.probabilities[:, i])
     return {
+        "answers": _commonest(scores),
         "features": {
             name: _category_profile(features[name])
             if features[name].dtype == object

@@ -1,0 +1,205 @@
+"""The collapse alarm: a model that answers the same to everything, told by a sequential test.
+
+Before each answer the test bets that it repeats the one before. While a model answers as it did in
+training, no such bet can be won for long; docs/collapse.md derives what it promises.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from operator import eq
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from steelyard.core.answers import class_keys
+
+__all__ = ["ARL", "Chart", "Collapse", "Evidence", "State", "evidence", "limit"]
+
+ARL: Final = 1e9
+"""False alarms are, in the mean, at least so many answers apart."""
+_DRIFT: Final = 4.0
+"""How often more than in training, as odds, an answer may come before that is odd."""
+_LEAST: Final = 0.5
+"""What came more rarely in training counts as this: bursts of like rows are no collapse."""
+_NEARLY: Final = 10.0
+"""A collapsed model gives other answers this many times more rarely than the oddest healthy one."""
+
+Answer = tuple[Any, Sequence[float] | None]
+
+
+class Evidence(NamedTuple):
+    """What one answer says for a collapse, as a log-likelihood ratio: repeated, or not."""
+
+    repeated: float
+    other: float
+
+    @property
+    def fewest(self) -> int:
+        """How many repeats in a row raise an alarm at `ARL`."""
+        return math.ceil(limit(ARL) / self.repeated)
+
+
+def evidence(share: float) -> Evidence:
+    """Return the evidence for an answer that had a share of the training answers.
+
+    >>> evidence(0.5).fewest, evidence(0.99).fewest
+    (106, 9434)
+    """
+    share = max(share, _LEAST)
+    # How often the oddest model that is still healthy gives another answer.
+    others = (1 - share) / (1 - share + _DRIFT * share)
+    repeated = math.log1p(-others / _NEARLY) - math.log1p(-others)
+    return Evidence(repeated, -math.log(_NEARLY))
+
+
+class State(NamedTuple):
+    """Whether a model has collapsed.
+
+    `what` repeats, its label or its whole answer to the last bit; `prediction` is what it answered
+    when that was found. `alarms` counts how often it began, also where it was over before anybody
+    looked.
+    """
+
+    collapsed: bool
+    what: Literal["", "label", "answer"] = ""
+    prediction: Any = None
+    alarms: int = 0
+
+
+class Chart:
+    """A CUSUM chart of the evidence for a collapse, and then of the evidence that it is over.
+
+    It alarms, and clears again, where the sum reaches the limit; the sum never falls below zero.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.alarmed = False
+        self._limit = limit
+        self._sum = 0.0
+
+    def advance(self, found: npt.NDArray[np.float64]) -> list[int]:
+        """Take the evidence [N] of further answers; return the places where it alarmed."""
+        places: list[int] = []
+        start = 0
+        while start < len(found):
+            part = found[start:]
+            total = self._sum + np.cumsum(-part if self.alarmed else part)
+            # Never below zero: what the running total lacked so far is given back.
+            sums = total - np.minimum(np.minimum.accumulate(total), 0.0)
+            reached = int(np.argmax(sums >= self._limit))
+            if sums[reached] < self._limit:
+                self._sum = float(sums[-1])
+                break
+            self.alarmed, self._sum = not self.alarmed, 0.0
+            if self.alarmed:
+                places.append(start + reached)
+            start += reached + 1
+        return places
+
+
+class Collapse:
+    """Watches the answers of one model in one worker, away from the requests; not thread-safe.
+
+    Each worker judges the answers that it gives itself: an alarm takes as many of them in each.
+    `shares` are those of the labels among the training answers, empty for a regression;
+    `commonest` is the share of the one answer, to the last bit, that came most often.
+    """
+
+    def __init__(self, shares: Mapping[Any, float], commonest: float, *, arl: float = ARL) -> None:
+        self._places = {label: i for i, label in enumerate(shares)}
+        self._labels = np.array([evidence(share) for share in shares.values()])
+        self._answers = evidence(commonest)
+        self._label_chart, self._answer_chart = Chart(limit(arl)), Chart(limit(arl))
+        self._alarms = 0
+        self._before: Answer | None = None
+        self._row: Any = None
+        self._state = State(False)
+
+    @classmethod
+    def of(
+        cls, classes: Sequence[str | int | bool] | None, baseline: Mapping[str, Any]
+    ) -> "Collapse":
+        """Return a watch by a bundle's labels and baseline.
+
+        >>> trained = {"outputs": {"prediction": {"counts": {"no": 90, "yes": 8}}},
+        ...            "answers": {"count": 98, "commonest": 9}}
+        >>> watch = Collapse.of(("no", "yes"), trained)
+        >>> watch.observe([("no", [0.9, 0.1])] * 106)
+        >>> watch.state().collapsed
+        False
+        >>> watch.observe([("no", [0.9, 0.1])])
+        >>> watch.state()
+        State(collapsed=True, what='answer', prediction='no', alarms=1)
+        """
+        answers = baseline["answers"]
+        counts = baseline["outputs"]["prediction"].get("counts", {})
+        # One more than was counted: what training never had may come all the same.
+        whole = answers["count"] + 2
+        shares = {
+            label: (counts.get(key, 0) + 1) / whole
+            for label, key in zip(classes or (), class_keys(classes or ()), strict=True)
+        }
+        return cls(shares, (answers["commonest"] + 1) / whole)
+
+    def observe(self, answers: Sequence[Answer], rows: Sequence[Any] | None = None) -> None:
+        """Take further answers of the model, in their order.
+
+        Where their `rows` are given, the answer to a row that is the very one before is left out: it
+        says nothing of the model that it is the same.
+        """
+        if rows is not None:
+            answers = self._of_other_rows(answers, rows)
+        if self._before is not None:
+            answers = [self._before, *answers]
+        if answers:
+            self._before = answers[-1]
+        if len(answers) > 1:
+            self._judge(answers)
+
+    def state(self) -> State:
+        """Return whether the model has collapsed, by the answers that were observed."""
+        return self._state
+
+    def _judge(self, answers: Sequence[Answer]) -> None:
+        """Take answers, of which the first is the one before."""
+        label_at: list[int] = []
+        if self._places:
+            places = self._places
+            at = np.array([places[label] for label, _ in answers])
+            bets = self._labels[at[:-1]]
+            found = np.where(at[1:] == at[:-1], bets[:, 0], bets[:, 1])
+            label_at = self._label_chart.advance(found)
+            whole: list[Any] = [scores for _, scores in answers]
+        else:
+            whole = [prediction for prediction, _ in answers]
+        same = list(map(eq, whole, whole[1:]))
+        answer_at = self._answer_chart.advance(np.where(same, *self._answers))
+        if (label_at or answer_at) and not self._state.collapsed:
+            self._alarms += 1  # also where it cleared again before anybody looked
+        # That a whole answer repeats says more than that its label does.
+        if self._answer_chart.alarmed:
+            self._alarm("answer", answer_at, answers)
+        elif self._label_chart.alarmed:
+            self._alarm("label", label_at, answers)
+        else:
+            self._state = State(False, alarms=self._alarms)
+
+    def _alarm(
+        self, what: Literal["label", "answer"], at: Sequence[int], answers: Sequence[Answer]
+    ) -> None:
+        prediction = answers[at[-1] + 1][0] if at else self._state.prediction
+        self._state = State(True, what, prediction, self._alarms)
+
+    def _of_other_rows(self, answers: Sequence[Answer], rows: Sequence[Any]) -> list[Answer]:
+        kept = []
+        for answer, row in zip(answers, rows, strict=True):
+            if row != self._row:
+                kept.append(answer)
+                self._row = row
+        return kept
+
+
+def limit(arl: float) -> float:
+    """Return the limit of two charts that alarm falsely once in `arl` answers at the most."""
+    return math.log(2 * arl)
