@@ -31,7 +31,7 @@ PAYLOAD_BYTES: Final = 6 * 1024 * 1024
 _TIMEOUT: Final = TIMEOUT.decode()
 _MARGIN_MS: Final = 100
 """Left of the time of an invocation to hand its answer over."""
-_TEXT: Final = ("application/json", "text/", "application/jsonlines", "application/javascript")
+_TEXT: Final = ("application/json", "text/")
 _OLD: Final = frozenset(["httpMethod", "resource", "requestContext"])
 _OLD_EVENT: Final = (
     "an HTTP event of payload format 1.0 came; 2.0 is what is answered. Set the integration's "

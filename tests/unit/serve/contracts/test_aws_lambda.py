@@ -1,5 +1,6 @@
 import base64
 import json
+import struct
 
 import pytest
 
@@ -152,6 +153,21 @@ def test_another_contract_answers_the_same_numbers(function, house):
     event = http_event(path="/v1/models/price:predict", body=body)
     (found,) = json.loads(call(made, event)["body"])["predictions"]
     assert found["prediction"] == call(made, house)["prediction"]
+
+
+def test_bytes_go_back_in_base64(function, house):
+    made, _ = function()
+    tensors = [
+        {"name": "rooms", "datatype": "INT64", "shape": [1], "data": [house["rooms"]]},
+        {"name": "area", "datatype": "FP64", "shape": [1], "data": [house["area"]]},
+        {"name": "district", "datatype": "BYTES", "shape": [1], "data": [house["district"]]},
+    ]
+    body = json.dumps({"inputs": tensors, "parameters": {"binary_data_output": True}})
+    answer = call(made, http_event(path="/v2/models/price/infer", body=body))
+    assert answer["isBase64Encoded"] is True
+    data = base64.b64decode(answer["body"])
+    rest = data[int(answer["headers"]["inference-header-content-length"]) :]
+    assert struct.unpack("<d", rest) == (call(made, house)["prediction"],)
 
 
 def test_refusals_of_a_request_are_responses(function):
