@@ -10,6 +10,7 @@ from steelyard.core.definition import Model
 from steelyard.core.environment import environment, package_of
 from steelyard.core.loading import load_definition
 from steelyard.core.records import Version
+from steelyard.errors import IntegrityError
 from steelyard.flow.building import build, read_table
 from steelyard.flow.stores import resolved
 from steelyard.flow.versions import differences
@@ -52,6 +53,11 @@ def _definition(
     """Load the definition's kept source, with its siblings, from a folder of its own."""
     kept = provenance["definition"]
     for name in (kept["file"], *kept["modules"]):
+        if not name.endswith(".py") or "/" in name or name.startswith("."):
+            raise IntegrityError(
+                f"the definition of {version.reference} has a file {name[:100]!r}.",
+                fix="Whoever recorded that was not Steelyard: do not run it.",
+            )
         (scratch / name).write_bytes(ledger.document(version, f"definition/{name}"))
     params = {name: str(value) for name, value in provenance["params"].items()}
     return load_definition(f"{scratch / kept['file']}:{kept['variable']}", params)

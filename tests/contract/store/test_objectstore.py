@@ -98,6 +98,10 @@ def test_a_changed_object_is_named_and_leaves_no_part(bucket, raw, source, tmp_p
         b'{"format":1,"files":{"/etc/out":"00"}}',
         b'{"format":1,"files":{"a/./out":"00"}}',
         b'{"format":1,"files":{"":"00"}}',
+        b'{"format":1,"files":{"a\\u0000b":"00"}}',
+        b'{"format":1,"files":{"a\\\\..\\\\b":"00"}}',
+        b'{"format":1,"files":{"%2e%2e/out":"00"}}',
+        b'{"format":1,"files":{".aside-1-x":"00"}}',
         b'{"format":1,"files":["model.onnx"]}',
     ],
 )

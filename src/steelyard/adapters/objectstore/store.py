@@ -11,12 +11,12 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from steelyard.core.files import atomic_folder
 from steelyard.core.hashing import canonical_json, hash_bytes
-from steelyard.core.keys import check_key
+from steelyard.core.keys import check_key, is_key
 from steelyard.errors import IntegrityError, NotFoundError, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -143,12 +143,7 @@ class ObjectStore:
         listing = listing if isinstance(listing, dict) else {}
         files: Any = listing.get("files")
         # Names become paths on this machine: none may lead out of the folder.
-        good = isinstance(files, dict) and all(
-            name
-            and not {"..", "."} & set(name.split("/"))
-            and not PurePosixPath(name).is_absolute()
-            for name in files
-        )
+        good = isinstance(files, dict) and all(map(is_key, files))
         if not good or listing.get("format") != _FORMAT:
             raise IntegrityError(
                 f"{place} in {self.url} is no listing of a folder in format {_FORMAT}.",

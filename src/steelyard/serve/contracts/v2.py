@@ -18,7 +18,7 @@ import steelyard
 from steelyard.errors import UsageError
 from steelyard.serve.answer.answered import Answered
 from steelyard.serve.answer.version import LoadedVersion
-from steelyard.serve.contracts.bodies import read_json
+from steelyard.serve.contracts.bodies import media_type, read_json
 from steelyard.serve.contracts.documents import parameters_of
 from steelyard.serve.contracts.exchange import (
     Handler,
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 __all__ = ["tensors_of", "v2_routes"]
 
 _EXTENSIONS: Final = ["binary_tensor_data"]
+_JSON: Final = "application/json"
+_BINARY: Final = "application/octet-stream"
 _HEADER_LENGTH: Final = "inference-header-content-length"
 _SIZE: Final = "binary_data_size"
 
@@ -105,8 +107,8 @@ def _check_path(front: Front, request: "Request") -> None:
 
 
 async def _infer(front: Front, request: "Request") -> "Response":
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise MediaTypeError("send the body as it is, without Content-Encoding")
+    if media_type(request.headers, _JSON) not in (_JSON, _BINARY):
+        raise MediaTypeError(f"send {_JSON}, or {_BINARY} with {_HEADER_LENGTH}")
     body = await front.body(request.scope, request.receive)
     text, raw = _parted(body, request.headers.get(_HEADER_LENGTH))
     asked = read_json(text)
@@ -238,8 +240,6 @@ def _response(
         documents.append(document)
     text = msgspec.json.encode({**about, "outputs": documents})
     if not parts:
-        return Response(text, media_type="application/json")
+        return Response(text, media_type=_JSON)
     headers = {_HEADER_LENGTH: str(len(text))}
-    return Response(
-        b"".join([text, *parts]), headers=headers, media_type="application/octet-stream"
-    )
+    return Response(b"".join([text, *parts]), headers=headers, media_type=_BINARY)
