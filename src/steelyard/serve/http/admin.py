@@ -84,7 +84,7 @@ class Admin:
             assert isinstance(error, HTTPException)
             return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
-        return Starlette(
+        application = Starlette(
             routes=[
                 Route("/admin/state", self._state),
                 Route("/admin/drain", self._drain, methods=["POST"]),
@@ -93,6 +93,8 @@ class Admin:
                 UnauthenticatedError: refused, ForbiddenError: refused, HTTPException: other
             },
         )  # fmt: skip
+        application.router.redirect_slashes = False
+        return application
 
     async def _state(self, request: "Request") -> "Response":
         from starlette.responses import JSONResponse

@@ -41,7 +41,10 @@ def make_pages(
     contracts = contracts_of((), {}) if contracts is None else contracts
     answered = [route for contract in contracts for route in contract.routes(front, ready)]
     routes = [*answered, *_health_routes(front, ready), *_document_routes(front, contracts)]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
+    pages = Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
+    # A redirect would lead to whatever host the request names.
+    pages.router.redirect_slashes = False
+    return pages
 
 
 def _health_routes(front: Front, ready: Callable[[], str]) -> list["Route"]:

@@ -1,15 +1,10 @@
 """Real processes: keys that change under them, TLS with files that are renewed, the admin port."""
 
 import http.client
-import json
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,155 +16,20 @@ from steelyard.serve.secure.audit import AuditLog
 from steelyard.serve.secure.keys import KeyFile
 from steelyard.serve.secure.tls import Tls, TlsFiles
 
-SERVER = """
-import json, sys
-from pathlib import Path
-from steelyard.core.ids import uuid7
-from steelyard.predictions.writer import PredictionWriter
-from steelyard.serve.answer.limits import Limits
-from steelyard.serve.answer.version import Served
-from steelyard.serve.secure.access import Access
-from steelyard.serve.secure.audit import AuditLog
-from steelyard.serve.secure.keys import KeyFile
-from steelyard.serve.secure.security import Address, Security
-from steelyard.serve.secure.tls import Tls, TlsFiles
-from steelyard.serve.server import Setup
-from steelyard.serve.workers import serve
 
-given = json.loads(sys.argv[1])
-folder = Path(given["state"])
-files = [Path(path) for path in given.get("tls", [])]
-admin = given.get("admin")
-access = Access(KeyFile(folder / "keys.json"))
-access.load()
-setup = Setup(
-    follow=lambda: Served(1, given["bundle"], Path(given["folder"])),
-    open_log=lambda model: PredictionWriter(folder / "log", model=model),
-    new_id=uuid7,
-    log_problem=lambda model: "",
-    shared=folder,
-    workers=given.get("workers", 1),
-    limits=Limits(timeout_ms=0),  # a busy machine decides nothing here
-    security=Security(
-        access,
-        tls=Tls(TlsFiles(*files)) if files else None,
-        admin=Address("127.0.0.1", admin) if admin else None,
-        audit=AuditLog(folder / "audit"),
-    ),
-)
-serve(setup, "127.0.0.1", 0, lambda endpoint, url: print(url, flush=True))
-"""
-
-
-@dataclass
-class Answer:
-    status: int
-    headers: dict[str, str]
-    document: Any
-
-
-@dataclass
-class Running:
-    process: subprocess.Popen[str]
-    scheme: str
-    port: int
-    state: Path
-
-    def connect(
-        self, context: ssl.SSLContext | None = None, port: int = 0
-    ) -> http.client.HTTPConnection:
-        if context is None:
-            return http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=10)
-        return http.client.HTTPSConnection(
-            "127.0.0.1", port or self.port, timeout=10, context=context
-        )
-
-    def ask(
-        self,
-        path: str,
-        body: object = None,
-        *,
-        key: str = "",
-        context: ssl.SSLContext | None = None,
-        port: int = 0,
-        method: str = "",
-    ) -> Answer:
-        connection = self.connect(context, port)
-        try:
-            return exchange(connection, path, body, key=key, method=method)
-        finally:
-            connection.close()
-
-
-def exchange(
-    connection: http.client.HTTPConnection,
-    path: str,
-    body: object = None,
-    *,
-    key: str = "",
-    method: str = "",
-) -> Answer:
-    data = None if body is None else json.dumps(body)
-    headers = {"Content-Type": "application/json"} | (
-        {"Authorization": f"Bearer {key}"} if key else {}
-    )
-    connection.request(method or ("GET" if body is None else "POST"), path, data, headers)
-    response = connection.getresponse()
-    text = response.read()
-    kind = response.headers.get_content_type()
-    document = json.loads(text) if kind == "application/json" else text
-    return Answer(response.status, {k.lower(): v for k, v in response.headers.items()}, document)
-
-
-@pytest.fixture
-def run(bundles, tmp_path) -> Iterator[Callable[..., Running]]:
-    running: list[subprocess.Popen[str]] = []
-
-    def start(**given: Any) -> Running:
-        served, state = bundles["price"], tmp_path / "state"
-        state.mkdir(exist_ok=True)
-        given |= {"bundle": served.bundle, "folder": str(served.folder), "state": str(state)}
-        process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, json.dumps(given)], stdout=subprocess.PIPE, text=True
-        )
-        running.append(process)
-        assert process.stdout is not None
-        scheme, _, address = process.stdout.readline().strip().partition("://")
-        return Running(process, scheme, int(address.rpartition(":")[2]), state)
-
-    yield start
-    for process in running:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-        assert process.stdout is not None
-        process.stdout.close()
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def eventually(look: Callable[[], bool], seconds: float = 15) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (found := look()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return found
-
-
-def test_a_running_server_follows_its_keys_and_notes_who_was_turned_away(run, house):
+def test_a_running_server_follows_its_keys_and_notes_who_was_turned_away(eventually, run, house):
     server = run()
     keys = KeyFile(server.state / "keys.json")
     assert server.ask("/predict/price", house).status == 200
     _, text = keys.create("shop", models=["price"])
     assert eventually(lambda: server.ask("/predict/price", house).status == 401)
     with_key = server.connect()
-    assert exchange(with_key, "/predict/price", house, key=text).status == 200
+    assert server.exchange(with_key, "/predict/price", house, key=text).status == 200
     keys.revoke("shop")
     # On the connection that is open, on which the key was good.
-    assert eventually(lambda: exchange(with_key, "/predict/price", house, key=text).status == 401)
+    assert eventually(
+        lambda: server.exchange(with_key, "/predict/price", house, key=text).status == 401
+    )
     refused = server.ask("/predict/price", house)
     assert refused.headers["www-authenticate"]
     assert "Bearer" in refused.document["error"]
@@ -239,7 +99,7 @@ def write(authority: trustme.CA, folder: Path) -> list[str]:
     return [str(folder / "cert.pem"), str(folder / "key.pem")]
 
 
-def serial(server: Running, context: ssl.SSLContext) -> str:
+def serial(server: Any, context: ssl.SSLContext) -> str:
     with (
         socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1") as wrapped,
@@ -250,20 +110,20 @@ def serial(server: Running, context: ssl.SSLContext) -> str:
 
 
 def test_tls_answers_and_takes_over_renewed_files_while_connections_stay(
-    run, house, authority, tmp_path
+    eventually, run, house, authority, tmp_path
 ):
     files = write(authority, tmp_path / "tls")
     server = run(tls=files)
     assert server.scheme == "https"
     context = trusting(authority)
     open_ = server.connect(context)
-    assert exchange(open_, "/predict/price", house).status == 200
-    assert exchange(open_, "/health/ready").status == 200
+    assert server.exchange(open_, "/predict/price", house).status == 200
+    assert server.exchange(open_, "/health/ready").status == 200
     first = serial(server, context)
     write(authority, tmp_path / "tls")
     assert eventually(lambda: serial(server, context) != first)
     second = serial(server, context)
-    assert exchange(open_, "/predict/price", house).status == 200
+    assert server.exchange(open_, "/predict/price", house).status == 200
     # Half a renewal, or rubbish, changes nothing.
     cert = Path(files[0])
     kept = cert.read_bytes()
@@ -273,7 +133,7 @@ def test_tls_answers_and_takes_over_renewed_files_while_connections_stay(
     cert.write_bytes(kept)
     write(authority, tmp_path / "tls")
     assert eventually(lambda: serial(server, context) != second)
-    assert exchange(open_, "/predict/price", house).status == 200
+    assert server.exchange(open_, "/predict/price", house).status == 200
     open_.close()
     old = trusting(authority)
     old.set_ciphers("ALL:@SECLEVEL=0")
@@ -330,7 +190,9 @@ def test_files_that_cannot_be_used_are_told_by_name(authority, tmp_path, names, 
 # The admin port.
 
 
-def test_the_admin_port_asks_for_an_admin_key_and_takes_nothing_else(run, house, free_port):
+def test_the_admin_port_asks_for_an_admin_key_and_takes_nothing_else(
+    eventually, run, house, free_port
+):
     server = run(admin=free_port)
     keys = KeyFile(server.state / "keys.json")
     asked = {"port": free_port}
@@ -352,7 +214,7 @@ def test_the_admin_port_asks_for_an_admin_key_and_takes_nothing_else(run, house,
     assert server.ask("/health/ready").status == 200
 
 
-def test_every_worker_drains_and_still_answers(run, house, free_port, tmp_path):
+def test_every_worker_drains_and_still_answers(eventually, run, house, free_port, tmp_path):
     keys = KeyFile(tmp_path / "state" / "keys.json")
     admin, shop = (keys.create(name, scopes=[name])[1] for name in ("admin", "predict"))
     server = run(admin=free_port, workers=2)
