@@ -206,7 +206,7 @@ def test_a_collector_receives_the_request_below_its_sender_with_its_stages(start
     assert told["client.address"] == "127.0.0.1"
     collector.wait_for(lambda found: found.name == "log")
     below = [s.name for s in collector.spans() if s.parent_span_id == span.span_id]
-    assert below == ["decode", "wait", "predict", "encode", "log"]
+    assert below == ["wait", "predict", "log"]
     resource = attributes(collector.received[0].resource_spans[0].resource)
     assert resource["service.name"] == "steelyard"
     assert resource["deployment.environment.name"] == "test"

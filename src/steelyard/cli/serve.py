@@ -71,7 +71,7 @@ _LogFormat = Annotated[
     ),
 ]
 _AccessLog = Annotated[
-    bool, typer.Option("--access-log", help="Tell every request; costs a third of the speed.")
+    bool, typer.Option("--access-log", help="Tell every request; costs two thirds of the speed.")
 ]
 
 

@@ -31,6 +31,8 @@ _GROUP: Final = "opentelemetry_traces_exporter"
 _FLUSH_SECONDS: Final = 5.0
 """Less than the ten seconds that some platforms give a server to end."""
 _STAGES: Final = ("decode", "wait", "predict", "encode", "log")
+_TOLD: Final = frozenset(["wait", "predict", "log"])
+"""Those that can take long; a span costs more than it takes to decode and to encode."""
 METHODS: Final = frozenset(
     ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"]
 )
@@ -102,13 +104,15 @@ class RequestTrace:
         self._span.set_attribute("steelyard.fallbacks", fallbacks)
 
     def stages(self, times: Sequence[int], together: int) -> None:
-        """Note when (ns) each stage of a row ended, from its coming on, as spans of their own."""
+        """Note when (ns) each stage of a row ended, from its coming on: spans of their own."""
         if not self._span.is_recording():
             return
         from opentelemetry.trace import set_span_in_context
 
         context = set_span_in_context(self._span)
         for stage, (began, ended) in zip(_STAGES, pairwise(times), strict=True):
+            if stage not in _TOLD:
+                continue
             child = self._tracer.start_span(stage, context, start_time=began + self._offset)
             if stage == "predict":
                 child.set_attribute("steelyard.batch_rows", together)

@@ -71,9 +71,9 @@ def test_a_request_continues_the_trace_of_its_sender(stage, house):
         "steelyard.source": "model",
     }
     assert server.status.status_code is StatusCode.UNSET
-    assert list(below) == ["decode", "wait", "predict", "encode", "log"]
+    assert list(below) == ["wait", "predict", "log"]
     times = [(span.start_time, span.end_time) for span in below.values()]
-    assert all(a[1] == b[0] for a, b in pairwise(times))
+    assert all(a[0] <= a[1] <= b[0] <= b[1] for a, b in pairwise(times))
     assert server.start_time <= times[0][0] <= times[-1][1] <= server.end_time
     assert below["predict"].attributes["steelyard.batch_rows"] == 1
 
