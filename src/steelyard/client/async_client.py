@@ -122,13 +122,7 @@ class AsyncClient:
         import httpx2
 
         try:
-            response = await self._connected().request(
-                call.method,
-                self._settings.path(call),
-                content=call.body,
-                headers=call.headers(),
-                timeout=call.left(),
-            )
+            response = await self._connected().send(self._settings.request(call))
         except httpx2.TransportError as error:
             raise unreachable(error) from None
         return call.answer(response.status_code, response.headers, response.content)
@@ -139,6 +133,6 @@ class AsyncClient:
         # By process: a forked child must not talk into its parent's connections.
         found = self._connections.get(os.getpid())
         if found is None:
-            made = httpx2.AsyncClient(**self._settings.connection())
+            made = httpx2.AsyncClient(**self._settings.connections())
             found = self._connections.setdefault(os.getpid(), made)
         return found

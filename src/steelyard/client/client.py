@@ -127,13 +127,7 @@ class Client:
         import httpx2
 
         try:
-            response = self._connected().request(
-                call.method,
-                self._settings.path(call),
-                content=call.body,
-                headers=call.headers(),
-                timeout=call.left(),
-            )
+            response = self._connected().send(self._settings.request(call))
         except httpx2.TransportError as error:
             raise unreachable(error) from None
         return call.answer(response.status_code, response.headers, response.content)
@@ -144,7 +138,7 @@ class Client:
         # By process: a forked child must not talk into its parent's connections.
         found = self._connections.get(os.getpid())
         if found is None:
-            made = httpx2.Client(**self._settings.connection())
+            made = httpx2.Client(**self._settings.connections())
             found = self._connections.setdefault(os.getpid(), made)
             if found is not made:
                 made.close()  # another thread was quicker
