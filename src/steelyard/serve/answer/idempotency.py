@@ -17,7 +17,7 @@ from steelyard.core.ids import CLOCK_TOLERANCE_MS, is_uuid7, milliseconds_of
 from steelyard.core.json_text import field_error
 from steelyard.errors import InputError
 
-__all__ = ["HEADER", "KeptAnswers", "request_key"]
+__all__ = ["HEADER", "Kept", "KeptAnswers", "request_key"]
 
 HEADER: Final = b"idempotency-key"
 _FIELD: Final = "Idempotency-Key"
@@ -51,12 +51,13 @@ def _wrong(message: str, key: str) -> InputError:
     return InputError([field_error(_FIELD, message, key[:_LONGEST])])
 
 
-class _Kept:
-    """What a key was used for, and its answer once there is one."""
+class Kept:
+    """What a key is used for; its answer once there is one."""
 
-    __slots__ = ("answer", "at", "content", "done")
+    __slots__ = ("answer", "at", "content", "done", "key")
 
-    def __init__(self, content: bytes, at: float) -> None:
+    def __init__(self, key: str, content: bytes, at: float) -> None:
+        self.key = key
         self.content = content
         self.at = at
         self.answer: bytes | None = None
@@ -78,11 +79,36 @@ class KeptAnswers:
         self._most_bytes = most_bytes
         self._seconds = seconds
         self._clock = clock
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def claim(self, key: str, content: bytes) -> tuple[Kept, bool]:
+        """Return what is kept for a key, and whether it is new: then the caller has to settle it.
+
+        Raises InputError where the key was used for other `content`.
+        """
+        digest = blake2b(content, digest_size=16).digest()
+        self._forget()
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._kept[key] = Kept(key, digest, self._clock())
+            return kept, True
+        if kept.content != digest:
+            raise _wrong("expected a new key: this one was used for another request", key)
+        return kept, False
+
+    def settle(self, kept: Kept, outcome: object) -> None:
+        """Keep the answer to what was claimed; anything but bytes is a failure and not kept."""
+        if isinstance(outcome, bytes):
+            kept.answer = outcome
+            self._bytes += len(outcome)
+        else:
+            del self._kept[kept.key]
+        if kept.done is not None:
+            kept.done.set()
 
     async def once(self, key: str, content: bytes, answer: Callable[[], Awaitable[bytes]]) -> bytes:
         """Return the answer kept for a key, or that of `answer`, which is then kept.
@@ -90,25 +116,18 @@ class KeptAnswers:
         Who asks while the same is being answered waits for it. An answer that fails is not kept.
         Raises InputError where the key was used for other `content`, and what `answer` raises.
         """
-        digest = blake2b(content, digest_size=16).digest()
-        self._forget()
-        while (kept := self._kept.get(key)) is not None:
-            if kept.content != digest:
-                raise _wrong("expected a new key: this one was used for another request", key)
+        kept, new = self.claim(key, content)
+        while not new:
             if kept.answer is not None:
                 return kept.answer
             kept.done = kept.done or asyncio.Event()
             await kept.done.wait()
-        self._kept[key] = kept = _Kept(digest, self._clock())
+            kept, new = self.claim(key, content)
+        found = None
         try:
-            found = kept.answer = await answer()
-        except BaseException:
-            del self._kept[key]
-            raise
+            found = await answer()
         finally:
-            if kept.done is not None:
-                kept.done.set()
-        self._bytes += len(found)
+            self.settle(kept, found)
         return found
 
     def _forget(self) -> None:

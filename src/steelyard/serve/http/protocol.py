@@ -7,6 +7,7 @@ the front's ASGI application. Both give the same answers.
 """
 
 import asyncio
+from functools import partial
 from typing import Any, Final
 
 from uvicorn.config import Config
@@ -14,8 +15,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from uvicorn.server import ServerState
 
 from steelyard.errors import InputError
-from steelyard.serve.answer import idempotency
-from steelyard.serve.answer.endpoint import Asked
+from steelyard.serve.answer.endpoint import Asked, Steps
+from steelyard.serve.answer.idempotency import HEADER, Kept, request_key
 from steelyard.serve.answer.terms import USUAL, Terms
 from steelyard.serve.http.asgi import TIMEOUT, Front, Headers, timeout_of
 from steelyard.serve.http.bounds import BODY, HEAD, HEADERS, NOTHING, Bounded
@@ -30,10 +31,9 @@ _JSON: Final = b"application/json"
 _OK: Final = 200
 _CLOSE: Final = ((b"connection", b"close"),)
 _LAST_LINES: Final = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
-_UNPLAIN: Final = frozenset(
-    [b"transfer-encoding", b"content-encoding", b"upgrade", idempotency.HEADER]
-)
+_UNPLAIN: Final = frozenset([b"transfer-encoding", b"content-encoding", b"upgrade"])
 _TOLD: Final = _UNPLAIN | KEY_HEADERS
+_TERMS: Final = frozenset([TIMEOUT, HEADER])
 
 
 class Protocol(Bounded):
@@ -106,22 +106,37 @@ class Protocol(Bounded):
             super().on_message_complete()
             return
         self._short = False
-        body, asked = self._body, None
-        if _SEVERAL not in body:
-            try:
-                asked = self._front.endpoint.ask(body, self._terms)
-            except Exception as error:  # noqa: BLE001  # goes to the client, like any answer
-                self._front.batches.answer_all()
-                self._waiting += 1
-                self._settle(error)
-                return
-        if isinstance(asked, Asked):
-            self._waiting += 1
-            self._front.batches.add(asked, self._settle)
-        else:
+        body = self._body
+        if _SEVERAL in body or not self._ask(body):
             self._leave()
             super().on_body(body)
             super().on_message_complete()
+
+    def _ask(self, body: bytes) -> bool:
+        """Have one row answered; say no where there are more, or its key is being answered."""
+        front, kept, settle = self._front, None, self._settle
+        asked: Asked | bytes | Exception | Steps[bytes]
+        try:
+            if self._terms.key:
+                kept, new = front.kept.claim(self._terms.key, body)
+                if not new and kept.answer is None:
+                    return False
+                settle = partial(self._settle_kept, kept)
+            asked = (kept and kept.answer) or front.endpoint.ask(body, self._terms)
+        except Exception as error:  # noqa: BLE001  # goes to the client, like any answer
+            asked = error
+        if isinstance(asked, Asked):
+            self._waiting += 1
+            front.batches.add(asked, settle)
+            return True
+        if kept and kept.answer is None:
+            front.kept.settle(kept, asked)
+        if not isinstance(asked, (bytes, Exception)):
+            return False
+        front.batches.answer_all()
+        self._waiting += 1
+        self._settle(asked)
+        return True
 
     def shutdown(self) -> None:
         """Answer what was read and close; a request that is half read is answered first."""
@@ -140,7 +155,7 @@ class Protocol(Bounded):
 
     def _plain(self) -> bool:
         """Say whether the headers ask for nothing but the answer to a small JSON body, and may."""
-        length, key, self._terms = -1, b"", USUAL
+        length, key, told, self._terms = -1, b"", False, USUAL
         for name, value in self.headers:
             if name == b"content-length":
                 length = int(value)
@@ -153,11 +168,13 @@ class Protocol(Bounded):
                 if key or name not in KEY_HEADERS:
                     return False
                 key = value
-            elif name == TIMEOUT:
-                try:
-                    self._terms = Terms(timeout_of([(name, value)]))
-                except InputError:
-                    return False  # uvicorn's way says what is wrong with it
+            elif name in _TERMS:
+                told = True
+        if told:
+            try:
+                self._terms = Terms(timeout_of(self.headers), request_key(self.headers))
+            except InputError:
+                return False  # uvicorn's way says what is wrong with it
         return (
             0 <= length <= self._limit
             and len(self.headers) <= HEADERS
@@ -195,6 +212,11 @@ class Protocol(Bounded):
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
+
+    def _settle_kept(self, kept: Kept, outcome: bytes | Exception) -> None:
+        """Settle what a client may ask for again: kept whether or not it is still there."""
+        self._front.kept.settle(kept, outcome)
+        self._settle(outcome)
 
     def _ok(self) -> bytes:
         """Return the usual head; the server's own headers, the date, are new once a second."""

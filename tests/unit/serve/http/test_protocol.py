@@ -9,6 +9,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from steelyard.core.ids import uuid7
 from steelyard.serve.answer.limits import Limits
 from steelyard.serve.http.protocol import Protocol
 from steelyard.serve.secure.access import Access
@@ -350,5 +351,97 @@ def test_what_is_not_a_prediction_is_asked_for_its_key_too(stand, guarded):
                     length = int(head.lower().partition(b"content-length: ")[2].split(b"\r")[0])
                     await reader.readexactly(length)
                     assert (path, int(head.split()[1])) == (path, status)
+
+    asyncio.run(ask())
+
+
+def keyed(key, more=b""):
+    return JSON + b"idempotency-key: %b\r\n" % key.encode() + more
+
+
+def test_a_request_with_a_key_goes_the_short_way_and_is_answered_once(stand, house):
+    async def ask():
+        async with stand() as (made, reader, writer):
+            key = uuid7()
+            found = []
+            for headers in (keyed(key), keyed(key, b"steelyard-timeout-ms: 5000\r\n"), keyed(key)):
+                writer.write(request(house, headers))
+                found.append(await response(reader))
+            assert found[0] == found[1] == found[2]
+            assert found[0][2]["prediction_id"] == key
+            writer.write(request({**house, "rooms": 5}, keyed(key)))
+            status, _, document = await response(reader)
+            assert (status, document["errors"][0]["field"]) == (422, "Idempotency-Key")
+            # By uvicorn's own way it is the same answer.
+            writer.write(request(house, keyed(key, b"connection: close\r\n")))
+            assert (await response(reader))[2] == found[0][2]
+            assert (made.short, made.long) == (4, 1)
+            assert [record["prediction_id"] for record in made.made.log.records] == [key]
+
+    asyncio.run(ask())
+
+
+def test_what_is_asked_twice_at_once_is_answered_once(stand, house):
+    async def ask():
+        async with stand() as (made, reader, writer):
+            key = uuid7()
+            writer.write(request(house, keyed(key)) * 3 + request(house))
+            found = [await response(reader) for _ in range(4)]
+            assert found[0] == found[1] == found[2]
+            assert found[3][2]["prediction_id"] != key
+            assert len(made.made.log.records) == 2
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("body", [{"rows": []}, b'{"ro\\u0077s": [1]}', {"rooms": 0}, b"{"])
+def test_a_refused_request_leaves_its_key_free(stand, house, body):
+    async def ask():
+        async with stand() as (_, reader, writer):
+            key = uuid7()
+            writer.write(request(body, keyed(key)))
+            refused = await response(reader)
+            writer.write(request(house, keyed(key)))
+            status, _, document = await response(reader)
+            if refused[0] == 200:  # no rows are answered, and that is kept
+                assert status == 422
+            else:
+                assert (status, document["prediction_id"]) == (200, key)
+
+    asyncio.run(ask())
+
+
+def test_an_answer_is_kept_for_a_client_that_went_away(stand, house):
+    async def ask():
+        async with stand() as (made, _, writer):
+            key, asked = uuid7(), asyncio.Event()
+            add = made.made.front.batches.add
+
+            def gone_meanwhile(row, settle):
+                made.protocols[0].transport.abort()
+                add(row, settle)
+                asked.set()
+
+            made.made.front.batches.add = gone_meanwhile
+            writer.write(request(house, keyed(key)))
+            await asyncio.wait_for(asked.wait(), 5)
+            made.made.front.batches.add = add
+            body = [json.dumps(house).encode()]
+            again = await made.made.client.request(
+                "POST", "/predict/price", body, {"idempotency-key": key}
+            )
+            assert again.document["prediction_id"] == key
+            assert [record["prediction_id"] for record in made.made.log.records] == [key]
+
+    asyncio.run(ask())
+
+
+def test_a_bad_key_is_refused_in_the_same_words_as_ever(stand, house):
+    async def ask():
+        async with stand() as (made, reader, writer):
+            writer.write(request(house, keyed("mine")))
+            status, _, document = await response(reader)
+            assert (status, document["errors"][0]["got"]) == (422, "mine")
+            assert not made.made.log.lines
 
     asyncio.run(ask())
