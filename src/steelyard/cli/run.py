@@ -65,7 +65,11 @@ def _say(document: dict[str, Any]) -> None:
         console.print(f"[dim]→[/] steelyard serve {document['model']}")
     elif verdict["passed"]:
         console.print(f"[bold]{name} passed and is kept without an alias.[/]")
-        console.print(f"[dim]→[/] steelyard promote {name}")
+        if document["note"]:
+            why, _, fix = document["note"].partition("\n")
+            console.print(f"{escape(why)}\n[dim]→[/] {escape(fix)}", soft_wrap=True)
+        else:
+            console.print(f"[dim]→[/] steelyard promote {name}")
     else:
         console.print(f"[bold red]{name} was refused[/] and is kept without an alias:")
         for check in verdict["checks"]:

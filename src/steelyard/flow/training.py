@@ -1,6 +1,5 @@
 """The story of a training run: data, train, compile, judge, register, promote."""
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,12 +28,10 @@ from steelyard.validate.settings import check_settings
 
 __all__ = ["TrainingRun", "train_model"]
 
-_log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, eq=False)
 class TrainingRun:
-    """How a run ended."""
+    """How a run ended; `note` says why a version that passed was not promoted."""
 
     version: Version
     verdict: Verdict
@@ -42,6 +39,7 @@ class TrainingRun:
     promoted: bool
     seconds: float
     run: str | None
+    note: str = ""
 
     def document(self) -> dict[str, Any]:
         """Return the run as `steelyard run --json` prints it."""
@@ -53,6 +51,7 @@ class TrainingRun:
             "verdict": self.verdict.document(),
             "promoted": self.promoted,
             "run": self.run,
+            "note": self.note,
             "seconds": round(self.seconds, 1),
         }
 
@@ -104,16 +103,17 @@ def train_model(
     run = record_run(_run_record(candidate, verdict, provenance, documents, folder), config)
     mirror_version(run, version, config)
 
-    promoted = False
+    promoted, note = False, ""
     if verdict.passed and promote:
         on_stage("Promote")
-        promoted = _promoted(ledger, version, config)
+        note = _promote(ledger, version, config)
+        promoted = not note
     seconds = time.perf_counter() - started
-    return TrainingRun(version, verdict, table.dataset.snapshot.id, promoted, seconds, run)
+    return TrainingRun(version, verdict, table.dataset.snapshot.id, promoted, seconds, run, note)
 
 
-def _promoted(ledger: Ledger, version: Version, config: Config) -> bool:
-    """Make a version champion; False, with what to do, where it has to be signed first."""
+def _promote(ledger: Ledger, version: Version, config: Config) -> str:
+    """Make a version champion; return what to do where it has to be signed first, else nothing."""
     wanted = Reference(version.model, version=version.number)
     try:
         audited(
@@ -122,10 +122,9 @@ def _promoted(ledger: Ledger, version: Version, config: Config) -> bool:
             lambda: ledger.promote(wanted, reason="all gates passed", by=current_user()),
         )
     except SignatureError as error:
-        _log.warning("%s", error)
-        return False
+        return str(error)
     mirror_alias(version, CHAMPION, config)
-    return True
+    return ""
 
 
 def _run_record(
