@@ -159,9 +159,15 @@ class Calls:
     def _opened(self, is_open: bool) -> None:
         self._tell_state("open" if is_open else "closed")
         if is_open and self.breaker.failures:
-            _log.error("The model fails on a golden row too: it is left alone for a while.")
+            _log.error(
+                "The model fails on a golden row too: it is left alone for a while.",
+                extra={"event": "breaker", "state": "open"},
+            )
         elif not is_open:
-            _log.warning("The model answers a golden row; it is called again.")
+            _log.warning(
+                "The model answers a golden row; it is called again.",
+                extra={"event": "breaker", "state": "closed"},
+            )
 
     def _timed(
         self, loaded: LoadedVersion, rows: Sequence[tuple[Any, ...]], feeds: Feeds | None
