@@ -207,6 +207,38 @@ def test_any_worker_shows_the_counters_of_all(run, house):
     assert server.end() == 0
 
 
+def test_what_a_dead_worker_counted_is_not_forgotten(run, house, tmp_path):
+    server = run(workers=2, errors=subprocess.DEVNULL)
+    assert eventually(lambda: len(server.workers) == 2)
+    for _ in range(20):
+        assert server.ask("/predict/price", house)[0] == 200
+
+    def told(name: str, labels: str = "") -> float:
+        try:
+            text = server.ask("/metrics")[1].decode()
+        except (urllib.error.URLError, ConnectionError):
+            return -1  # it met the dead worker's socket
+        found = re.search(rf"^{name}{{[^}}]*{labels}[^}}]*}} (\S+)$", text, re.MULTILINE)
+        return float(found[1]) if found else -1
+
+    def left() -> float:
+        """Return what workers left for each other, which is what outlives them."""
+        found = [json.loads(path.read_bytes()) for path in (tmp_path / "shared").glob("*-*.json")]
+        return sum(count for one in found for _, count in one["counters"]["predictions"])
+
+    assert eventually(lambda: left() == 20)
+    for pid in server.workers:  # both, one after the other
+        os.kill(pid, signal.SIGKILL)
+        assert eventually(lambda pid=pid: pid not in server.workers and len(server.workers) == 2)
+    assert eventually(lambda: told("steelyard_worker_deaths_total") == 2)
+    assert eventually(lambda: told("steelyard_predictions_total") == 20)
+    assert eventually(lambda: told("steelyard_workers") == 2)
+    for place in (0, 1):
+        worker = f'worker="{place}"'
+        assert eventually(lambda worker=worker: told("process_open_fds", worker) > 0)
+    assert server.end() == 0
+
+
 def test_workers_end_with_the_process_that_keeps_them(run):
     server = run(workers=2)
     assert eventually(lambda: len(server.workers) == 2)

@@ -79,6 +79,7 @@ def vertex_routes(front: Front, ready: Ready, paths: tuple[str, str]) -> list["R
         check_row_count(len(rows), VERTEX_BYTES // _longest_answer(loaded))
         return await predictions(front, loaded, rows, terms_of(request))
 
+    front.names |= {paths[0]: "/health", paths[1]: "/vertex"}
     return [route(paths[0], health, refusal, "GET"), route(paths[1], predict, refusal)]
 
 

@@ -137,6 +137,8 @@ class Front:
         self.draining = False
         self.told: Application | None = None
         """What stands before this one where every request is told of; it closes the short way."""
+        self.names: dict[str, str] = {}
+        """What the counters call paths that whoever starts the server chose."""
         self.route = _PREFIX + endpoint.model
         self.batches = Batches(endpoint, connections)
         self.kept = KeptAnswers()
@@ -233,7 +235,7 @@ class Front:
     async def _respond(
         self, scope: Scope, send: Send, status: int, body: bytes, headers: Headers
     ) -> None:
-        send = self._counted(scope, send)
+        send = self._counted(scope, send, timed=False)
         await send(_start(status, len(body), headers))
         await send({"type": "http.response.body", "body": body})
 
@@ -307,21 +309,24 @@ class Front:
         finally:
             self._waiting -= 1
 
-    def _counted(self, scope: Scope, send: Send) -> Send:
+    def _counted(self, scope: Scope, send: Send, timed: bool = True) -> Send:
         """Return `send` that counts the responses of what is not the prediction route."""
         path, begun = scope.get("path", ""), perf_counter_ns()
-        route = next((r for r in _ROUTES if path == r or path.startswith(f"{r}/")), "other")
+        route = self.names.get(path) or _route_of(path)
 
         async def counting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self.metrics.responded(route, message["status"])
             await send(message)
             last = message["type"] == "http.response.body" and not message.get("more_body", False)
-            # Of the prediction route only refusals come here; the time of its answers is counted.
-            if last and route != _ROUTE:
+            if last and timed:
                 self.metrics.requested(route, perf_counter_ns() - begun)
 
         return counting
+
+
+def _route_of(path: str) -> str:
+    return next((r for r in _ROUTES if path == r or path.startswith(f"{r}/")), "other")
 
 
 def _start(status: int, length: int, headers: Headers, form: bytes = _JSON) -> Message:

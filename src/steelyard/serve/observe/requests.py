@@ -6,7 +6,7 @@ from time import perf_counter_ns
 from typing import Any, Final
 
 from steelyard.serve.answer.terms import TRACE
-from steelyard.serve.observe.tracing import METHODS, Tracing, route_of
+from steelyard.serve.observe.tracing import METHODS, Tracing, note_error, route_of
 
 __all__ = ["AccessLog", "Traced"]
 
@@ -94,7 +94,7 @@ class Traced:
             if status:
                 span.set_attribute("http.response.status_code", status)
             if not status or status >= _FAILED:
-                _note_error(span, str(status) if status else "client_gone")
+                note_error(span, str(status) if status else "client_gone")
 
 
 def _attributes(scope: _Message) -> dict[str, Any]:
@@ -119,10 +119,3 @@ def _attributes(scope: _Message) -> dict[str, Any]:
         if name == b"user-agent":
             found["user_agent.original"] = value.decode("latin-1")[:_SHOWN]
     return found
-
-
-def _note_error(span: Any, kind: str) -> None:
-    from opentelemetry.trace import StatusCode
-
-    span.set_attribute("error.type", kind)
-    span.set_status(StatusCode.ERROR)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from steelyard.serve.answer.answered import Mark
     from steelyard.serve.answer.version import Served
 
-__all__ = ["METHODS", "RequestTrace", "Tracing", "is_wanted", "route_of", "trace_id"]
+__all__ = ["METHODS", "RequestTrace", "Tracing", "is_wanted", "note_error", "route_of", "trace_id"]
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _EXPORTERS: Final = "OTEL_TRACES_EXPORTER"
@@ -180,6 +180,14 @@ class Tracing:
         ending = threading.Thread(target=self._provider.shutdown, name="end-traces", daemon=True)
         ending.start()
         ending.join(_FLUSH_SECONDS)
+
+
+def note_error(span: "Span", kind: str) -> None:
+    """Note that the server did not answer a request as it should."""
+    from opentelemetry.trace import StatusCode
+
+    span.set_attribute("error.type", kind)
+    span.set_status(StatusCode.ERROR)
 
 
 def route_of(path: str) -> str | None:

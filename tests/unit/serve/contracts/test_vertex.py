@@ -31,6 +31,8 @@ def test_instances_are_answered_on_the_routes_that_vertex_names(hosted, house):
     assert one["probabilities"] == two["probabilities"]
     assert (one["model"], one["version"], one["source"]) == ("offer", 3, "model")
     assert made.client.call("GET", "/ping").document == {"ready": True}
+    # The counters name the contract, whatever path it was given.
+    assert made.counted("responses") == {("/vertex", "200"): 1, ("/health", "200"): 1}
     made.log_problem.append("the disk is full")
     assert made.client.call("GET", "/ping").status == 503
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import subprocess
 import sys
 from itertools import pairwise
 
@@ -252,3 +253,12 @@ def test_without_the_package_the_way_out_is_told(monkeypatch):
     with pytest.raises(UsageError, match=r"steelyard\[otel\]"):
         is_wanted({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"})
     assert not is_wanted({})
+
+
+def test_nothing_of_it_is_loaded_by_a_server_that_does_not_trace():
+    code = (
+        "import sys, steelyard.serve.server, steelyard.flow.serving; "
+        "print([m for m in ('opentelemetry', 'prometheus_client', 'requests') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
