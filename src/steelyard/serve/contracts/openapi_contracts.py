@@ -11,6 +11,8 @@ __all__ = ["contract_paths"]
 
 _FIELDS: Final = "The values of a row in the order of the fields, or an object of fields."
 _HOLE: Final = re.compile(r"\{(\w+)\}")
+_KIND: Final = re.compile(r":\w+\}")
+"""What the router asks of a part of a path: `{deployed:int}`; OpenAPI has no such thing."""
 
 
 def contract_paths(contract: Contract, model: str) -> dict[str, Any]:
@@ -74,7 +76,7 @@ def _kserve_v1(contract: Contract, model: str) -> dict[str, Any]:
 
 
 def _vertex(contract: Contract, model: str) -> dict[str, Any]:
-    health, predict = contract.given
+    health, predict = (_KIND.sub("}", path) for path in contract.given)
     paths: dict[str, Any] = {health: {"get": _health({"application/json": {}})}}
     paths.setdefault(predict, {})["post"] = _instances("Vertex AI: predict")
     return paths
