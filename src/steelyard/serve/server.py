@@ -117,13 +117,13 @@ class _Server(uvicorn.Server):
         self._started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Told here and not by the signal's handler, which may interrupt another line.
+        _log.info("Stopping: what is under way is answered first.", extra={"event": "drain"})
         if self._admin_listener is not None:
             self._admin_listener.close()
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if not self._front.draining:
-            _log.info("Stopping: what is under way is answered first.", extra={"event": "drain"})
         self._front.draining = True
         super().handle_exit(sig, frame)
 

@@ -21,6 +21,7 @@ Form = Literal["text", "json"]
 _SHOWN: Final = 1_000
 _TRACEBACK: Final = 2_500
 _ALIKE: Final = 5
+_KINDS: Final = 1_000
 _SECONDS: Final = 10.0
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "event"}
 _CONTROL: Final = {i: f"\\x{i:02x}" for i in (*range(32), 127) if i not in (9, 10)} | {10: "\\n"}
@@ -108,6 +109,8 @@ class _Sparse(logging.Filter):
             return count < _ALIKE
         if count > _ALIKE:
             record.more = count - _ALIKE
+        if len(self._seen) >= _KINDS:  # texts that are put together before they are logged
+            self._seen.clear()
         self._seen[alike] = now, 1
         return True
 

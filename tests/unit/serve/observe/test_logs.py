@@ -110,6 +110,15 @@ def test_lines_that_are_alike_are_counted_instead_of_written(said, monkeypatch):
     assert (last["message"], last["more"]) == ("request 1000 failed", 1_000 - logs._ALIKE)
 
 
+def test_lines_of_ever_new_texts_are_not_remembered_without_end(said):
+    said("json")
+    for i in range(5_000):
+        log.error(f"request {i} failed")
+    (handler,) = logging.getLogger().handlers
+    (sparse,) = handler.filters
+    assert len(sparse._seen) <= logs._KINDS
+
+
 def test_every_request_of_the_access_log_is_told(said):
     stream = said("json")
     for i in range(100):
