@@ -170,12 +170,12 @@ def work(
         server.should_exit |= told.yet
 
     security = setup.security
-    security.follow()
+    security.start()
     front = Front(
         endpoint, metrics, pages, lambda: len(server.server_state.connections), security.access
     )
     admin = Admin(front, security, setup.shared, not_ready)
-    also = [metrics.publish, endpoint.calls.watch, security.follow, admin.follow]
+    also = [metrics.publish, endpoint.calls.watch, admin.follow]
     if setup.with_parent:
         also.append(partial(_end_without, parent))
     follower = Follower(endpoint, setup.follow, metrics, also=also)
@@ -189,7 +189,7 @@ def work(
         server.run(sockets=[listening])
     finally:
         follower.stop()
-        security.note_failures()
+        security.stop()
         endpoint.calls.close()
         metrics.publish()
         log.close()

@@ -22,6 +22,7 @@ from uvicorn.server import ServerState
 from steelyard.serve.http.asgi import Front, status_of
 from steelyard.serve.http.bounds import Timed
 from steelyard.serve.secure.access import ForbiddenError, UnauthenticatedError
+from steelyard.serve.secure.browsers import ORIGIN
 from steelyard.serve.secure.security import Security
 
 if TYPE_CHECKING:
@@ -118,7 +119,12 @@ class Admin:
         return JSONResponse(self._document(), 202)
 
     def _allowed(self, request: "Request") -> str:
-        """Return the id of the request's key; raises where it has none with the scope."""
+        """Return the id of the request's key; raises where it has none with the scope.
+
+        No page has business here, whatever password its visitor gave the browser before.
+        """
+        if ORIGIN.decode() in request.headers:
+            raise ForbiddenError("the admin routes are not for web pages.")
         client = request.client.host if request.client else ""
         headers = request.scope["headers"]
         return self._security.access.demand(headers, "admin", self._front.endpoint.model, client)

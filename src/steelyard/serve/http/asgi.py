@@ -25,6 +25,7 @@ from steelyard.serve.secure.access import (
     UnauthenticatedError,
     scope_of,
 )
+from steelyard.serve.secure.browsers import is_unasked
 from steelyard.serve.tables.bodies import Tables, TableTooLargeError
 from steelyard.serve.tables.forms import (
     PLAIN_FORMS,
@@ -153,7 +154,7 @@ class Front:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""
-        if self.access.on and scope["type"] == "http":
+        if scope["type"] == "http":
             refused = self._barred(scope)
             if refused is not None:
                 return self._respond(scope, send, *_refusal(refused))
@@ -222,7 +223,9 @@ class Front:
 
     def _barred(self, scope: Scope) -> SteelyardError | None:
         """Return why a request may not be answered to whoever sent it."""
-        if self.access.is_open(scope["method"], scope["path"]):
+        if scope["method"] == "POST" and is_unasked(scope["headers"]):
+            return MediaTypeError("name the body's type: a browser's request needs a Content-Type")
+        if not self.access.on or self.access.is_open(scope["method"], scope["path"]):
             return None
         client = (scope.get("client") or ("",))[0]
         needed = scope_of(scope["path"])

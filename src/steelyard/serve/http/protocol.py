@@ -21,6 +21,7 @@ from steelyard.serve.answer.terms import USUAL, Terms
 from steelyard.serve.http.asgi import TIMEOUT, Front, Headers, timeout_of
 from steelyard.serve.http.bounds import BODY, HEAD, HEADERS, NOTHING, Bounded
 from steelyard.serve.secure.access import KEY_HEADERS
+from steelyard.serve.secure.browsers import ORIGIN
 
 __all__ = ["Protocol"]
 
@@ -31,7 +32,7 @@ _JSON: Final = b"application/json"
 _OK: Final = 200
 _CLOSE: Final = ((b"connection", b"close"),)
 _LAST_LINES: Final = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
-_UNPLAIN: Final = frozenset([b"transfer-encoding", b"content-encoding", b"upgrade"])
+_UNPLAIN: Final = frozenset([b"transfer-encoding", b"content-encoding", b"upgrade", ORIGIN])
 _TOLD: Final = _UNPLAIN | KEY_HEADERS
 _TERMS: Final = frozenset([TIMEOUT, HEADER])
 

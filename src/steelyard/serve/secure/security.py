@@ -1,6 +1,7 @@
 """What makes a server safe, given by whoever starts it; without anything it is open, in the clear."""
 
 import logging
+import threading
 import time
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +14,7 @@ __all__ = ["Address", "Security"]
 
 _log = logging.getLogger(__name__)
 
+_TURN_SECONDS: Final = 0.5
 _NOTE_SECONDS: Final = 10.0
 
 
@@ -26,8 +28,8 @@ class Address(NamedTuple):
 class Security:
     """Who may ask, over which wire, where a server is administered, and what is kept of it.
 
-    `follow` is called now and then, in a thread of its own: keys, certificates and what is to be
-    noted wait for it, and no request does.
+    From `start` to `stop` a thread of its own takes over changed files and notes who was turned away:
+    no request waits for that, and that waits for no store.
     """
 
     def __init__(
@@ -43,11 +45,27 @@ class Security:
         self.admin = admin
         self._audit = audit
         self._noted = time.monotonic()
+        self._stopped = threading.Event()
 
     @property
     def tls_clients(self) -> bool:
         """Whether clients show certificates."""
         return self.tls is not None and self.tls.files.client_ca is not None
+
+    def start(self) -> None:
+        """Follow the files until stopped, from what they are now on."""
+        self.follow()
+        self._stopped.clear()
+        threading.Thread(target=self._run, name="follow-security", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop following, and note what is still to be noted."""
+        self._stopped.set()
+        self.note_failures()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(_TURN_SECONDS):
+            self.follow()
 
     def follow(self) -> None:
         """Take over changed keys and certificates; note who was turned away, at times."""

@@ -87,10 +87,11 @@ class Running:
         context: ssl.SSLContext | None = None,
         port: int = 0,
         method: str = "",
+        origin: str = "",
     ) -> Answer:
         connection = self.connect(context, port)
         try:
-            return self.exchange(connection, path, body, key=key, method=method)
+            return self.exchange(connection, path, body, key=key, method=method, origin=origin)
         finally:
             connection.close()
 
@@ -102,11 +103,13 @@ class Running:
         *,
         key: str = "",
         method: str = "",
+        origin: str = "",
     ) -> Answer:
         data = None if body is None else json.dumps(body)
         headers = {"Content-Type": "application/json"} | (
             {"Authorization": f"Bearer {key}"} if key else {}
         )
+        headers |= {"Origin": origin} if origin else {}
         connection.request(method or ("GET" if body is None else "POST"), path, data, headers)
         response = connection.getresponse()
         text = response.read()

@@ -285,3 +285,28 @@ def test_nothing_is_administered_where_predictions_are_answered(server, house):
         assert b"token=abc" not in data
     assert server.ask("/health/ready").document["version"] == 1
     assert server.ask("/predict/price", house).status == 200
+
+
+# Pages of other sites.
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_no_page_sends_a_request_that_nobody_was_asked_about(server, house, path):
+    """A browser sends these for any page, and asks first only where the type is another."""
+    body = json.dumps(house).encode()
+    page = f"POST {path} HTTP/1.1\r\norigin: https://evil.example\r\nsec-fetch-site: cross-site"
+    for kind in ("", "\r\ncontent-type: text/plain", "\r\ncontent-type: text/plain;charset=UTF-8",
+                 "\r\ncontent-type: application/x-www-form-urlencoded",
+                 "\r\ncontent-type: multipart/form-data; boundary=b"):  # fmt: skip
+        assert raw(server, page + kind, body)[0] == 415
+    status, data = raw(server, f"OPTIONS {path} HTTP/1.1\r\norigin: https://evil.example\r\n"
+                       "access-control-request-method: POST")  # fmt: skip
+    assert status in (404, 405)
+    assert b"access-control" not in data.lower()
+
+
+def test_the_docs_page_and_programs_are_answered(server, house):
+    body = json.dumps(house).encode()
+    own = f"POST /predict/price HTTP/1.1\r\norigin: http://127.0.0.1:{server.port}"
+    assert raw(server, f"{own}\r\ncontent-type: application/json", body)[0] == 200
+    assert raw(server, "POST /predict/price HTTP/1.1", body)[0] == 200

@@ -205,6 +205,9 @@ def test_the_admin_port_asks_for_an_admin_key_and_takes_nothing_else(
     assert server.ask("/admin/state", key=shop, **asked).status == 403
     assert server.ask("/admin/drain", key=shop, method="POST", **asked).status == 403
     assert server.ask("/admin/drain", key=admin, **asked).status == 405
+    page = {"origin": "http://127.0.0.1", **asked}
+    assert server.ask("/admin/drain", key=admin, method="POST", **page).status == 403
+    assert not server.ask("/admin/state", key=admin, **asked).document["draining"]
     # Neither port answers what is the other's.
     assert server.ask("/predict/price", house, key=admin, **asked).status == 404
     for path in ("/admin/state", "/admin/drain", "/admin"):
