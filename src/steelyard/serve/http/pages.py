@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from steelyard.errors import nearest
 from steelyard.serve.contracts.openapi import openapi_document
+from steelyard.serve.contracts.openapi_keys import describe_keys
 from steelyard.serve.contracts.table import Contract, contracts_of
 from steelyard.serve.http.asgi import Application, Front
 from steelyard.serve.observe.exposition import exposition
@@ -81,9 +82,12 @@ def _document_routes(front: Front, contracts: Sequence[Contract]) -> list["Route
 
     def document() -> dict[str, Any]:
         loaded = front.endpoint.loaded
-        return openapi_document(
+        found = openapi_document(
             loaded.predictor, loaded.served.version, front.limits.rows, contracts
         )
+        if front.access.on:
+            describe_keys(found, front.access.is_open)
+        return found
 
     async def metrics(request: "Request") -> "Response":
         text, media_type = exposition(front.metrics, request.headers.get("accept", ""))
