@@ -1,6 +1,6 @@
 # Needs make, a POSIX shell and Python >= 3.11; everything else comes hashed from requirements/.
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check long bench sizes lock clean
+.PHONY: help env demo test check long bench sizes proto lock clean
 PY := .venv/bin/python
 
 help: ## list the targets
@@ -31,12 +31,17 @@ bench: ## every benchmark beside its rival, in an environment of its own
 	@.venv-bench/bin/python -m bench.run
 	@.venv-bench/bin/python bench/predictions.py
 	@.venv-bench/bin/python bench/serve.py
+	@.venv-bench/bin/python bench/serve_grpc.py
 
 sizes: ## megabytes of the base and of the training environment, package by package
 	@for name in base train; do \
 		sh requirements/install.sh $$name .venv-$$name && \
 		echo "$$name:" && .venv-$$name/bin/python requirements/sizes.py || exit 1; \
 	done
+
+proto: env ## compile the description of the gRPC messages that is checked in
+	@$(PY) -m grpc_tools.protoc -I src/steelyard/serve/grpc inference.proto \
+		--descriptor_set_out=src/steelyard/serve/grpc/inference.binpb
 
 lock: ## resolve pyproject.toml anew into requirements/*.txt
 	@sh requirements/install.sh lock .venv-lock

@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import re
-import signal
 import socket
 import statistics
 import subprocess
@@ -26,12 +25,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import joblib
 import telco
+from processes import Server, process
 from rich.console import Console
 from rich.table import Table
 from skl2onnx import convert_sklearn
@@ -75,27 +74,6 @@ def prepare(folder: Path, leaf: int) -> Path:
     rows = telco.customers(2_000, seed=1).select(telco.COLUMNS).to_dicts()
     (folder / "requests.json").write_text(json.dumps([json.dumps(row) for row in rows]))
     return built.folder
-
-
-@contextmanager
-def process(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    started = subprocess.Popen(command, text=True, **options)
-    try:
-        yield started
-    finally:
-        started.send_signal(signal.SIGTERM)
-        started.wait(30)
-
-
-@dataclass(frozen=True)
-class Server:
-    port: int
-    pid: int
-
-    def busy_seconds(self) -> float:
-        """Return the processor time that the server has spent so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager

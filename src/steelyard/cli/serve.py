@@ -31,6 +31,14 @@ _Port = Annotated[
         help=r"0 takes any free one.  \[default: PORT, else 8000, or a platform's]",
     ),
 ]
+_GrpcPort = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65535,
+        help="Answer Open Inference Protocol v2 over gRPC as well; 0 takes any free one.",
+    ),
+]
 _Contract = Annotated[
     list[str] | None,
     typer.Option(
@@ -79,6 +87,7 @@ def serve(
     ref: _Ref = "",
     host: _Host = None,
     port: _Port = None,
+    grpc_port: _GrpcPort = None,
     contract: _Contract = None,
     workers: _Workers = 1,
     durability: _Durability = "group",
@@ -113,6 +122,7 @@ def serve(
     options = Options(
         host=given.host if host is None else host,
         port=given.port if port is None else port,
+        grpc_port=grpc_port,
         contracts=tuple(contract or given.contracts),
         workers=workers,
         durability=durability,

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Final, Literal
 
@@ -28,7 +29,7 @@ from steelyard.serve.contracts.table import contracts_of
 from steelyard.serve.observe import logs
 from steelyard.serve.observe.tracing import is_wanted
 from steelyard.serve.secure.security import Security
-from steelyard.serve.server import Setup
+from steelyard.serve.server import Setup, kept_port
 from steelyard.serve.workers import serve
 
 __all__ = ["Options", "serve_candidate", "serve_reference", "started"]
@@ -60,6 +61,7 @@ class Options:
     log_form: logs.Form | None = None
     access_log: bool = False
     contracts: tuple[str, ...] = ()
+    grpc_port: int | None = None
 
 
 def serve_reference(ref: str, config: Config, options: Options) -> None:
@@ -88,7 +90,10 @@ def serve_reference(ref: str, config: Config, options: Options) -> None:
         # Where answers may go out unlogged, a full log is no reason to send no more requests.
         return _log_problem(config.predictions / model) if on_full == "refuse" else ""
 
-    with tempfile.TemporaryDirectory(prefix="steelyard-") as shared:
+    with (
+        kept_port(options.host, options.grpc_port) as grpc,
+        tempfile.TemporaryDirectory(prefix="steelyard-") as shared,
+    ):
         counters = Path(shared) if options.workers > 1 else None
         setup = Setup(
             served.follow,
@@ -101,8 +106,10 @@ def serve_reference(ref: str, config: Config, options: Options) -> None:
             access_log=options.access_log,
             traced=traced,
             contracts=contracts,
+            grpc=grpc,
         )
-        serve(setup, options.host, options.port, _announce if form == "text" else _announce_event)
+        announce = partial(_announce if form == "text" else _announce_event, grpc=grpc)
+        serve(setup, options.host, options.port, announce)
 
 
 def _tell_start(model: str, served: Served, workers: int) -> None:
@@ -130,18 +137,21 @@ def _log_problem(folder: Path) -> str:
     return ""
 
 
-def _announce(endpoint: Endpoint, url: str) -> None:
+def _announce(endpoint: Endpoint, url: str, grpc: str = "") -> None:
     served = endpoint.loaded.served
     version = f"{endpoint.model}@{served.version}" if served.version else endpoint.model
     sys.stdout.write(f"{version} answers at {url}/predict/{endpoint.model}\n")
+    if grpc:
+        sys.stdout.write(f"Open Inference Protocol v2 over gRPC at {grpc}\n")
     sys.stdout.write(f"try it at {url}/docs   bundle {served.bundle[:12]}\n")
     sys.stdout.flush()
 
 
-def _announce_event(endpoint: Endpoint, url: str) -> None:
+def _announce_event(endpoint: Endpoint, url: str, grpc: str = "") -> None:
     served = endpoint.loaded.served
     message = f"{endpoint.model}@{served.version} answers at {url}/predict/{endpoint.model}"
-    sys.stdout.write(logs.line("ready", message, bundle=served.bundle, url=url) + "\n")
+    where = {"url": url, "grpc": grpc} if grpc else {"url": url}
+    sys.stdout.write(logs.line("ready", message, bundle=served.bundle, **where) + "\n")
     sys.stdout.flush()
 
 

@@ -6,7 +6,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ from steelyard.serve.answer.limits import Limits
 from steelyard.serve.answer.version import Follow, load
 from steelyard.serve.contracts.table import Contract, contracts_of
 from steelyard.serve.follower import Follower
+from steelyard.serve.grpc.messages import check_installed
+from steelyard.serve.grpc.server import GrpcServer
 from steelyard.serve.http.admin import Admin
 from steelyard.serve.http.asgi import Application, Front
 from steelyard.serve.http.pages import make_pages
@@ -32,7 +35,7 @@ from steelyard.serve.observe.tracing import Tracing, trace_id
 from steelyard.serve.secure.security import Security
 from steelyard.serve.secure.tls import Tls
 
-__all__ = ["Setup", "bind", "work"]
+__all__ = ["Setup", "bind", "kept_port", "work"]
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +58,7 @@ class Setup:
     `open_log` is called in the worker that writes, since a log's segments are not shared.
     `log_problem` returns why the log would not take a record now, or nothing. `shared` is a folder
     for the counters of several workers. A server `with_parent` ends when its parent does.
-    `contracts` are the wire contracts that it answers.
+    `contracts` are the wire contracts that it answers, and `grpc` where it answers v2 over gRPC too.
     """
 
     follow: Follow
@@ -70,9 +73,10 @@ class Setup:
     access_log: bool = False
     traced: bool = False
     contracts: tuple[Contract, ...] = field(default_factory=lambda: contracts_of((), {}))
+    grpc: str = ""
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, option: str = "--port") -> socket.socket:
     """Return a bound socket, not yet listening, whose port several workers may share.
 
     Raises UsageError where the port is taken or the host is none of this machine's.
@@ -87,9 +91,24 @@ def bind(host: str, port: int) -> socket.socket:
         made.close()
         raise UsageError(
             f"cannot listen on {host}:{port}: {error.strerror}.",
-            fix="Name another port; --port 0 takes any free one.",
+            fix=f"Name another port; {option} 0 takes any free one.",
         ) from None
     return made
+
+
+@contextmanager
+def kept_port(host: str, port: int | None) -> Iterator[str]:
+    """Keep a port for gRPC, 0 for any free one, and give its address; "" where None is wanted.
+
+    Raises UsageError where the port is taken, or what gRPC needs is not installed.
+    """
+    if port is None:
+        yield ""
+        return
+    check_installed()
+    with bind(host, port, "--grpc-port") as held:
+        name, number = held.getsockname()[:2]
+        yield f"[{name}]:{number}" if ":" in name else f"{name}:{number}"
 
 
 class _Server(uvicorn.Server):
@@ -100,12 +119,14 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         front: Front,
         admin: tuple[Admin, socket.socket] | None,
+        grpc: GrpcServer | None,
         started: Callable[[], None],
     ) -> None:
         super().__init__(config)
         self._front = front
         self._admin = admin
         self._started = started
+        self._grpc = grpc
         self._admin_listener: asyncio.Server | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -114,6 +135,8 @@ class _Server(uvicorn.Server):
             admin, listening = self._admin
             admin.served = self.server_state
             self._admin_listener = await admin.listen(listening, self.config)
+        if self._grpc is not None:
+            await self._grpc.start()
         self._started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -121,7 +144,10 @@ class _Server(uvicorn.Server):
         _log.info("Stopping: what is under way is answered first.", extra={"event": "drain"})
         if self._admin_listener is not None:
             self._admin_listener.close()
-        await super().shutdown(sockets)
+        drains = [super().shutdown(sockets)]
+        if self._grpc is not None:
+            drains.append(self._grpc.stop(_DRAIN_SECONDS))
+        await asyncio.gather(*drains)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._front.draining = True
@@ -182,7 +208,8 @@ def work(
     try:
         front.told = _told_of(front, setup.access_log, tracing)
         at = (admin, bind(*security.admin)) if security.admin else None
-        server = _Server(_config(front, security.tls), front, at, started)
+        grpc = GrpcServer(front, not_ready, setup.grpc, security.tls) if setup.grpc else None
+        server = _Server(_config(front, security.tls), front, at, grpc, started)
         listening.listen(_BACKLOG)
         follower.start()
         _freeze()

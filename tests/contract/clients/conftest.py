@@ -176,9 +176,13 @@ def serving(*words: str, **variables: str) -> Iterator[str]:
     )
     assert process.stdout is not None
     try:
-        found = re.search(r"http://[\d.]+(:\d+)", process.stdout.readline())
-        assert found
-        yield f"http://127.0.0.1{found[1]}"
+        said = process.stdout.readline()
+        if found := re.search(r'"grpc":"([^"]+)"', said):
+            yield found[1]
+        else:
+            found = re.search(r"http://[\d.]+(:\d+)", said)
+            assert found
+            yield f"http://127.0.0.1{found[1]}"
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     finally:
@@ -190,7 +194,8 @@ def serving(*words: str, **variables: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def server(state: Path) -> Iterator[Callable[[str, str], str]]:
     """Return a function that gives the URL of a server of a model, started once: as by default, or
-    as on a platform, which says where the bundle lies and what the routes are."""
+    as on a platform, which says where the bundle lies and what the routes are; or where one answers
+    over gRPC."""
     with ExitStack() as stack:
         urls: dict[tuple[str, str], str] = {}
 
@@ -199,6 +204,8 @@ def server(state: Path) -> Iterator[Callable[[str, str], str]]:
                 home = {"STEELYARD_STATE": str(state)}
                 if platform == "none":
                     started = serving(model, "--port", "0", **home)
+                elif platform == "gRPC":
+                    started = serving(model, "--port", "0", "--grpc-port", "0", **home)
                 else:
                     ledger = open_ledger(Config(state))
                     bundle = ledger.bundle_folder(ledger.resolve(Reference.parse(model)))

@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
+import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
 
 Answer = tuple[Any, list[float]]
@@ -61,29 +62,47 @@ def v2(url: str, model: str, rows: Rows, *, binary: bool) -> list[Answer]:
         inputs = [tensor(entry, rows, binary=binary) for entry in about["inputs"]]
         names = [entry["name"] for entry in about["outputs"]]
         outputs = [triton.InferRequestedOutput(name, binary_data=binary) for name in names]
-        result = client.infer(model, inputs, outputs=outputs)
-        predictions = [
-            value.decode() if isinstance(value, bytes) else value
-            for value in result.as_numpy("prediction").tolist()
-        ]
-        scores: Any = [[]] * len(rows)
-        if "probabilities" in names:
-            scores = result.as_numpy("probabilities").tolist()
-        return list(zip(predictions, scores, strict=True))
+        return answers_of(client.infer(model, inputs, outputs=outputs), names, len(rows))
+
+
+def answers_of(result: Any, names: list[str], rows: int) -> list[Answer]:
+    predictions = [
+        value.decode() if isinstance(value, bytes) else value
+        for value in result.as_numpy("prediction").tolist()
+    ]
+    scores: Any = [[]] * rows
+    if "probabilities" in names:
+        scores = result.as_numpy("probabilities").tolist()
+    return list(zip(predictions, scores, strict=True))
 
 
 def tensor(entry: Mapping[str, Any], rows: Rows, *, binary: bool) -> triton.InferInput:
+    made = triton.InferInput(entry["name"], [len(rows)], entry["datatype"])
+    made.set_data_from_numpy(column_of(entry, rows), binary_data=binary)
+    return made
+
+
+def column_of(entry: Mapping[str, Any], rows: Rows) -> Any:
     kinds: dict[str, Any] = {"INT64": np.int64, "FP64": np.float64, "BOOL": np.bool_}
     values = [row[entry["name"]] for row in rows]
     if entry["datatype"] == "BYTES":
-        column = np.array(["" if value is None else value for value in values], np.object_)
-    else:
-        column = np.array(
-            [np.nan if value is None else value for value in values], kinds[entry["datatype"]]
-        )
-    made = triton.InferInput(entry["name"], [len(rows)], entry["datatype"])
-    made.set_data_from_numpy(column, binary_data=binary)
-    return made
+        return np.array(["" if value is None else value for value in values], np.object_)
+    kind = kinds[entry["datatype"]]
+    return np.array([np.nan if value is None else value for value in values], kind)
+
+
+def v2_grpc(address: str, model: str, rows: Rows) -> list[Answer]:
+    with triton_grpc.InferenceServerClient(address) as client:
+        assert client.is_model_ready(model)
+        about = client.get_model_metadata(model, as_json=True)
+        inputs = []
+        for entry in about["inputs"]:
+            made = triton_grpc.InferInput(entry["name"], [len(rows)], entry["datatype"])
+            made.set_data_from_numpy(column_of(entry, rows))
+            inputs.append(made)
+        result = client.infer(model, inputs, request_id="q7")
+        assert result.get_response().id == "q7"
+        return answers_of(result, [entry["name"] for entry in about["outputs"]], len(rows))
 
 
 def table_of(rows: Rows) -> pd.DataFrame:
@@ -149,6 +168,7 @@ WAYS: dict[str, tuple[str, Callable[[str, str, Rows], list[Answer]]]] = {
     "KServe v1, values in order": ("none", kserve_v1_values),
     "tritonclient, JSON": ("none", lambda *asked: v2(*asked, binary=False)),
     "tritonclient, binary": ("none", lambda *asked: v2(*asked, binary=True)),
+    "tritonclient, gRPC": ("gRPC", v2_grpc),
     "MLflow's scoring client": ("none", mlflow),
     "MLflow, CSV": ("none", mlflow_csv),
     "SageMaker, JSON": ("platform", sagemaker_json),

@@ -27,6 +27,7 @@ __all__ = [
     "json_response",
     "refusal",
     "route",
+    "status_in_words",
     "terms_of",
 ]
 
@@ -58,13 +59,14 @@ def route(path: str, handler: Handler, refusal: Refusal, method: str = "POST") -
         except ClientGoneError:
             return Response(status_code=CLIENT_GONE)  # for the counters; nobody reads it
         except Exception as error:  # noqa: BLE001  # goes to the client, like any answer
-            status, message, headers = _status_of(error)
+            status, message, headers = status_in_words(error)
             return json_response(refusal(error, status, message), status, headers)
 
     return Route(path, endpoint, methods=[method])
 
 
-def _status_of(error: Exception) -> tuple[int, str, dict[str, str]]:
+def status_in_words(error: Exception) -> tuple[int, str, dict[str, str]]:
+    """Return the status, message and headers of an error in every contract but the native one."""
     if isinstance(error, UsageError) and not isinstance(error, RowLimitError):
         return _STATUSES.get(type(error), 400), str(error), {}
     status, message, headers = status_of(error)
@@ -86,11 +88,14 @@ def terms_of(request: "Request") -> Terms:
     return Terms(timeout_of(request.headers.raw), trace=trace_of(request.scope))
 
 
-def check_model(front: Front, name: str) -> None:
-    """Raise UnknownModelError unless `name` is the model that is served."""
+def check_model(front: Front, name: str, version: str = "") -> None:
+    """Raise UnknownModelError unless `name` is the model, and `version` the one, that is served."""
     model = front.endpoint.model
     if name != model:
         raise UnknownModelError(f"no model {name[:100]!r} here. {nearest(name[:100], [model])}")
+    served = front.endpoint.loaded.served.version
+    if version and version != str(served):
+        raise UnknownModelError(f"version {version[:20]} of {name} is not served; {served} is.")
 
 
 def errors_member(error: Exception) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from steelyard.serve.contracts.documents import parameters_of
 from steelyard.serve.contracts.exchange import (
     Handler,
     Ready,
-    UnknownModelError,
     check_model,
     json_response,
     refusal,
@@ -99,11 +98,7 @@ def v2_routes(front: Front, ready: Ready) -> list["Route"]:
 
 def _check_path(front: Front, request: "Request") -> None:
     """Raise UnknownModelError where a path names another model or version than the one served."""
-    name, version = request.path_params["model"], request.path_params.get("version")
-    check_model(front, name)
-    current = str(front.endpoint.loaded.served.version)
-    if version is not None and version != current:
-        raise UnknownModelError(f"version {version[:20]} of {name} is not served; {current} is.")
+    check_model(front, request.path_params["model"], request.path_params.get("version", ""))
 
 
 async def _infer(front: Front, request: "Request") -> "Response":

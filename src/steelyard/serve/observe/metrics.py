@@ -79,6 +79,7 @@ class Metrics:
         self._outputs: dict[int, OutputTally] = {}
         self._noted: deque[_Noted] = deque()
         self._noted_rows = 0
+        self._requests: deque[tuple[str, int]] = deque()
         self._lock = threading.Lock()
 
     def serving(self, version: int, bundle: str, outputs: OutputProfile | None = None) -> None:
@@ -167,8 +168,9 @@ class Metrics:
 
     def requested(self, route: str, spent: int) -> None:
         """Count the time (ns) of a request that was answered other than by `answered`."""
-        with self._lock:
-            self._rows.request(route, spent)
+        self._requests.append((route, spent))
+        if len(self._requests) >= _AT_ONCE:
+            self._sum_up()
 
     def counted(self) -> Counted:
         """Return all that this worker counted."""
@@ -214,6 +216,9 @@ class Metrics:
         with self._lock:
             noted = [self._noted.popleft() for _ in range(len(self._noted))]
             self._noted_rows = 0
+            requests = [self._requests.popleft() for _ in range(len(self._requests))]
+            for route, times in groupby(sorted(requests), itemgetter(0)):
+                self._rows.requests(route, [spent for _, spent in times])
             if not noted:
                 return
             self._rows.add([one[2] for one in noted], [one[3] for one in noted])

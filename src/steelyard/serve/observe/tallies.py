@@ -81,11 +81,11 @@ class RowTally:
         """Add a request of several rows, and the nanoseconds that it took."""
         self._stages["rows"].add(np.array([spent]))
 
-    def request(self, route: str, spent: int) -> None:
-        """Add a request of another kind, and the nanoseconds that it took."""
+    def requests(self, route: str, spent: Sequence[int]) -> None:
+        """Add requests of another kind, and the nanoseconds that each took."""
         if route not in self._requests:
             self._requests[route] = _Counts(_nanoseconds("request_seconds"))
-        self._requests[route].add(np.array([spent]))
+        self._requests[route].add(np.array(spent))
 
     def histograms(self) -> dict[str, list[tuple[Labels, Histogram]]]:
         """Return all series."""
