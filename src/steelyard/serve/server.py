@@ -206,7 +206,7 @@ def work(
         also.append(partial(_end_without, parent))
     follower = Follower(endpoint, setup.follow, metrics, also=also)
     try:
-        front.told = _told_of(front, setup.access_log, tracing)
+        front.told, front.tracing = _told_of(front, setup.access_log, tracing), tracing
         at = (admin, bind(*security.admin)) if security.admin else None
         grpc = GrpcServer(front, not_ready, setup.grpc, security.tls) if setup.grpc else None
         server = _Server(_config(front, security.tls), front, at, grpc, started)

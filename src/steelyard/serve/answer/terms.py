@@ -1,15 +1,11 @@
 """What a request says beside its rows."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from steelyard.serve.observe.tracing import RequestTrace
 
-__all__ = ["TRACE", "USUAL", "Terms", "trace_of"]
-
-TRACE: Final = "steelyard.trace"
-"""Where the scope of a request has what follows it."""
+__all__ = ["USUAL", "Terms"]
 
 
 class Terms(NamedTuple):
@@ -25,9 +21,3 @@ class Terms(NamedTuple):
 
 
 USUAL: Final = Terms()
-
-
-def trace_of(scope: Mapping[str, Any]) -> "RequestTrace | None":
-    """Return what follows a request, where it is traced."""
-    found: RequestTrace | None = scope.get(TRACE)
-    return found

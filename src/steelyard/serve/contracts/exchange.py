@@ -7,8 +7,9 @@ import msgspec
 
 from steelyard.core.validation import RowLimitError
 from steelyard.errors import UsageError, nearest
-from steelyard.serve.answer.terms import Terms, trace_of
+from steelyard.serve.answer.terms import Terms
 from steelyard.serve.http.asgi import CLIENT_GONE, ClientGoneError, Front, status_of, timeout_of
+from steelyard.serve.observe.tracing import following
 from steelyard.serve.tables.forms import NotAcceptableError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def json_response(
 
 def terms_of(request: "Request") -> Terms:
     """Return the time that a request gives its answer by its header. Raises InputError."""
-    return Terms(timeout_of(request.headers.raw), trace=trace_of(request.scope))
+    return Terms(timeout_of(request.headers.raw), trace=following())
 
 
 def check_model(front: Front, name: str, version: str = "") -> None:

@@ -30,6 +30,7 @@ from steelyard.serve.grpc.messages import SERVICE, decode_error, message
 from steelyard.serve.grpc.plans import Plans
 from steelyard.serve.grpc.tensors import output_names, response_of, tensors_of
 from steelyard.serve.http.asgi import CLIENT_GONE, Front
+from steelyard.serve.observe.tracing import following, note_status
 from steelyard.serve.secure.access import scope_of
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ _Context = Any
 _Call = Callable[[bytes, _Context], Awaitable[bytes]]
 
 _ROUTE: Final = "grpc"
+_TRACED: Final = ("ModelInfer", "ModelMetadata")
 _OK: Final = 200
 _LATE: Final = 504
 _CODES: Final = {
@@ -86,7 +88,9 @@ class Service:
             "ModelInfer": (f"{model}/infer", self._infer),
         }
         handlers = {
-            name: grpc.unary_unary_rpc_method_handler(self._answered(path, call))
+            name: grpc.unary_unary_rpc_method_handler(
+                self._traced(name, self._answered(path, call))
+            )
             for name, (path, call) in methods.items()
         }
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
@@ -115,6 +119,26 @@ class Service:
                 metrics.requested(_ROUTE, perf_counter_ns() - begun)
 
         return answered
+
+    def _traced(self, method: str, call: _Call) -> _Call:
+        """Return a method each call of which is a span, where that is wanted of it."""
+        tracing, name = self._front.tracing, f"{SERVICE}/{method}"
+        if tracing is None or method not in _TRACED:
+            return call
+
+        async def traced(data: bytes, context: _Context) -> bytes:
+            attributes = {"rpc.system.name": "grpc", "rpc.method": name}
+            with tracing.request(name, _headers(context), attributes) as span:
+                status = "CANCELLED"
+                try:
+                    answer = await call(data, context)
+                    status = "OK"
+                    return answer
+                finally:
+                    code = context.code()
+                    note_status(span, status if code is None else code.name)
+
+        return traced
 
     async def _live(self, data: bytes, context: _Context) -> bytes:
         return _sent("ServerLiveResponse", live=True)
@@ -175,21 +199,25 @@ def _sent(kind: str, **fields: Any) -> bytes:
 
 def _terms(context: _Context) -> Terms:
     """Return by when a call wants its answer, so that it can still be with the client."""
-    seconds = context.time_remaining()
+    seconds, trace = context.time_remaining(), following()
     if seconds is None:
-        return USUAL
+        return USUAL if trace is None else Terms(trace=trace)
     milliseconds = seconds * 1e3
-    return Terms(max(1, int(milliseconds - min(milliseconds * _WAY_BACK, _WAY_BACK_MS))))
+    left = max(1, int(milliseconds - min(milliseconds * _WAY_BACK, _WAY_BACK_MS)))
+    return Terms(left, trace=trace)
 
 
 def _authorise(front: Front, scope: str, context: _Context) -> None:
-    headers = [
+    # ipv4:127.0.0.1:50051, ipv6:%5B::1%5D:50051
+    client = unquote(context.peer()).partition(":")[2].rpartition(":")[0].strip("[]")
+    front.access.authorise(_headers(context), scope, front.endpoint.model, client)
+
+
+def _headers(context: _Context) -> list[tuple[bytes, bytes]]:
+    return [
         (name.encode(), value if isinstance(value, bytes) else value.encode())
         for name, value in context.invocation_metadata() or ()
     ]
-    # ipv4:127.0.0.1:50051, ipv6:%5B::1%5D:50051
-    client = unquote(context.peer()).partition(":")[2].rpartition(":")[0].strip("[]")
-    front.access.authorise(headers, scope, front.endpoint.model, client)
 
 
 def _refusal(error: Exception) -> tuple[int, str]:

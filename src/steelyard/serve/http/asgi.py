@@ -16,9 +16,10 @@ from steelyard.serve.answer.batches import Batches, BusyError
 from steelyard.serve.answer.calls import ModelError
 from steelyard.serve.answer.endpoint import Asked, Endpoint, Steps, in_rows
 from steelyard.serve.answer.idempotency import KeptAnswers, request_key
-from steelyard.serve.answer.terms import USUAL, Terms, trace_of
+from steelyard.serve.answer.terms import USUAL, Terms
 from steelyard.serve.answer.version import LoadedVersion
 from steelyard.serve.observe.metrics import Metrics
+from steelyard.serve.observe.tracing import Tracing, following
 from steelyard.serve.secure.access import (
     Access,
     ForbiddenError,
@@ -140,6 +141,7 @@ class Front:
         """What stands before this one where every request is told of; it closes the short way."""
         self.names: dict[str, str] = {}
         """What the counters call paths that whoever starts the server chose."""
+        self.tracing: Tracing | None = None
         self.route = _PREFIX + endpoint.model
         self.batches = Batches(endpoint, connections)
         self.kept = KeptAnswers()
@@ -176,7 +178,7 @@ class Front:
             if body is None:
                 body = await self._gathered(scope, message, receive)
             given = scope["headers"]
-            terms = Terms(timeout_of(given), request_key(given), trace_of(scope))
+            terms = Terms(timeout_of(given), request_key(given), following())
             answer = partial(self._answer, body, forms, terms)
             # The same rows, wanted in another form, are another request.
             asked = body if forms is PLAIN_FORMS else body + forms.wanted.value

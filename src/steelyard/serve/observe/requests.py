@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter_ns
 from typing import Any, Final
 
-from steelyard.serve.answer.terms import TRACE
 from steelyard.serve.observe.tracing import METHODS, Tracing, note_error, route_of
 
 __all__ = ["AccessLog", "Traced"]
@@ -82,7 +81,7 @@ class Traced:
         route = attributes.get("http.route")
         method = attributes["http.request.method"]
         name = f"{'HTTP' if method == _OTHER else method} {route or ''}".rstrip()
-        with self._tracing.request(name, scope["headers"], attributes) as (span, trace):
+        with self._tracing.request(name, scope["headers"], attributes) as span:
             status = 0
 
             async def noting(message: _Message) -> None:
@@ -90,11 +89,13 @@ class Traced:
                 status = message.get("status", status)
                 await send(message)
 
-            await self._application({**scope, TRACE: trace}, receive, noting)
-            if status:
-                span.set_attribute("http.response.status_code", status)
-            if not status or status >= _FAILED:
-                note_error(span, str(status) if status else "client_gone")
+            try:
+                await self._application(scope, receive, noting)
+            finally:
+                if status:
+                    span.set_attribute("http.response.status_code", status)
+                if not status or status >= _FAILED:
+                    note_error(span, str(status) if status else "no_response")
 
 
 def _attributes(scope: _Message) -> dict[str, Any]:

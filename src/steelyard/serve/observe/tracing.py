@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.util import find_spec
 from itertools import pairwise
 from time import perf_counter_ns, time_ns
@@ -22,7 +23,17 @@ if TYPE_CHECKING:
     from steelyard.serve.answer.answered import Mark
     from steelyard.serve.answer.version import Served
 
-__all__ = ["METHODS", "RequestTrace", "Tracing", "is_wanted", "note_error", "route_of", "trace_id"]
+__all__ = [
+    "METHODS",
+    "RequestTrace",
+    "Tracing",
+    "following",
+    "is_wanted",
+    "note_error",
+    "note_status",
+    "route_of",
+    "trace_id",
+]
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _EXPORTERS: Final = "OTEL_TRACES_EXPORTER"
@@ -41,6 +52,9 @@ _ROUTES: Final = (
     (re.compile(r"/v1/models/[^/]+:predict"), "/v1/models/{model}:predict"),
     (re.compile(r"/v[12]/models/[^/:]+"), None),
     (re.compile(r"/v2/models/[^/]+(?:/versions/[^/]+)?(?:/(?:infer|ready))?"), None),
+)
+_SERVER_ERRORS: Final = frozenset(
+    ["DATA_LOSS", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "UNIMPLEMENTED", "UNKNOWN"]
 )
 _PLAIN: Final = frozenset(["/", "/docs", "/execution-parameters", "/invocations", "/openapi.json"])
 
@@ -129,6 +143,14 @@ class RequestTrace:
         self._span.set_attributes(found)
 
 
+_following: ContextVar[RequestTrace | None] = ContextVar("following", default=None)
+
+
+def following() -> RequestTrace | None:
+    """Return what follows the request that is going on, where it is traced."""
+    return _following.get()
+
+
 class Tracing:
     """The traces of one worker, which has to make this after it was forked."""
 
@@ -161,8 +183,8 @@ class Tracing:
     @contextmanager
     def request(
         self, name: str, headers: Headers, attributes: Mapping[str, Any]
-    ) -> Iterator[tuple["Span", RequestTrace]]:
-        """Be in the span of one request, below its sender's; give it, and what is told of rows."""
+    ) -> Iterator["Span"]:
+        """Be in the span of one request, below its sender's; `following` is told of its rows."""
         from opentelemetry.propagate import extract
         from opentelemetry.trace import SpanKind, use_span
 
@@ -172,8 +194,14 @@ class Tracing:
             SpanKind.SERVER,
             {**attributes, "steelyard.model": self._model},
         )
-        with use_span(span, end_on_exit=True):
-            yield span, RequestTrace(self._tracer, span)
+        with use_span(
+            span, end_on_exit=True, record_exception=False, set_status_on_exception=False
+        ):
+            token = _following.set(RequestTrace(self._tracer, span))
+            try:
+                yield span
+            finally:
+                _following.reset(token)
 
     def end(self) -> None:
         """Send what is left, for a few seconds at most: a collector that is away delays no end."""
@@ -188,6 +216,13 @@ def note_error(span: "Span", kind: str) -> None:
 
     span.set_attribute("error.type", kind)
     span.set_status(StatusCode.ERROR)
+
+
+def note_status(span: "Span", status: str) -> None:
+    """Note by its name how a call by gRPC ended; some statuses are an error of the server."""
+    span.set_attribute("rpc.response.status_code", status)
+    if status in _SERVER_ERRORS:
+        note_error(span, status)
 
 
 def route_of(path: str) -> str | None:

@@ -189,6 +189,23 @@ def test_neither_the_query_nor_a_key_is_told(stage, house):
     assert server.attributes["user_agent.original"] == "tester/1"
 
 
+def test_a_client_that_left_has_no_response(stage):
+    async def leave():
+        async def receive():
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            pytest.fail("nobody is there")
+
+        scope = {"type": "http", "method": "POST", "path": "/predict/price", "headers": []}
+        await stage.client.application(scope, receive, send)
+
+    asyncio.run(leave())
+    server, _ = stage.spans()
+    assert server.attributes["error.type"] == "no_response"
+    assert "http.response.status_code" not in server.attributes
+
+
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics", "/v2/health/live"])
 def test_what_asks_whether_all_is_well_is_not_traced(stage, path):
     assert stage.client.call("GET", path).status == 200
