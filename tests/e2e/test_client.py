@@ -297,3 +297,34 @@ def test_rows_are_answered_as_one_by_one_and_refused_by_name(serve) -> None:
     with Client(server.url) as client, pytest.raises(InputError, match=r"rows\.1234\.rooms"):
         client.predict_many([*rows[:1234], {"rooms": 0, "area": 1.0}])
     assert len(set(server.raw_ids())) == 1_000 + 1_500 + 21
+
+
+def test_a_table_is_answered_as_its_rows(serve) -> None:
+    server = serve()
+    frame = pl.DataFrame(
+        {"rooms": [i % 9 + 1 for i in range(12_000)], "area": [10.0 * i for i in range(12_000)]}
+    )
+    with Client(server.url) as client:
+        assert client.service().tables
+        rows = client.predict_many(frame.to_dicts())
+        numbers = [one.prediction for one in rows]
+        assert [one.prediction for one in client.predict_many(frame)] == numbers
+        table = client.predict_table(frame)
+        assert isinstance(table, pl.DataFrame)
+        assert table["prediction"].to_list() == numbers
+        assert table["prediction_id"].n_unique() == 12_000
+        arrow = client.predict_table(frame.to_arrow())
+        assert arrow["prediction"].to_pylist() == numbers
+        assert client.predict_many(frame.to_pandas())[-1].prediction == numbers[-1]
+        bad = frame.with_columns(rooms=pl.when(pl.col("area") == 110_000.0).then(0).otherwise(1))
+        for ask in (client.predict_many, client.predict_table):
+            with pytest.raises(InputError, match=r"rows\.11000\.rooms"):
+                ask(bad)
+    checked = Client(server.url, row=House)  # checked here, and so sent as rows
+    with checked, pytest.raises(InputError, match=r"rows\.11000\.rooms"):
+        checked.predict_many(bad)
+    gone = Client("http://127.0.0.1:1/predict/price", fallback=lambda row: row["area"], attempts=1)
+    found = gone.predict_many(frame.head(3))
+    assert [one.prediction for one in found] == [0.0, 10.0, 20.0]
+    with pytest.raises(UnavailableError):
+        gone.predict_table(frame)

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from steelyard.client.exchange import Call
 from steelyard.client.prediction import Prediction, Service
 from steelyard.client.rows import RowLike, shifted
 from steelyard.client.settings import Fallback, Settings, Verify, unreachable
+from steelyard.client.tables import ARROW, TableLike, is_table, joined
 from steelyard.core.schema import Row
 from steelyard.errors import InputError, UnavailableError
 
@@ -87,14 +89,17 @@ class Client:
             return self._settings.fall_back(row, call, error)
 
     def predict_many(
-        self, rows: Iterable[RowLike], *, timeout: float | None = None
+        self, rows: Iterable[RowLike] | TableLike, *, timeout: float | None = None
     ) -> list[Prediction]:
         """Return the predictions for rows, in their order; they are sent a thousand at once.
 
-        `timeout` is for each such request. Raises what `predict` does; the fields of an InputError
+        Rows may be a table, any that gives an Arrow stream: it is sent as such where the server
+        takes it and no `row` class has to check it. `timeout` is for each request. Raises what `predict` does; the fields of an InputError
         are named `rows.N.field`, and the rows before may have been predicted.
         """
         settings, found, attempts = self._settings, list[Prediction](), None
+        if is_table(rows):
+            self._find_service(timeout)
         for chunk in settings.chunks(rows):
             call = settings.many(chunk, timeout)
             try:
@@ -107,6 +112,33 @@ class Client:
                 found += settings.fall_back_many(chunk, call, error)
                 attempts = 1  # a server that is gone is not waited for by every chunk
         return found
+
+    def predict_table(self, table: TableLike, *, timeout: float | None = None) -> Any:
+        """Return the predictions for a table's rows as a table [N] with a column a member.
+
+        It is of polars where `table` is, else of pyarrow. `timeout` is for each request of up to
+        10,000 rows. Raises what `predict_many` does; a fallback of the client has no part in it.
+        """
+        self._find_service(timeout)
+        streams = []
+        for chunk in self._settings.table_parts(table):
+            call = self._settings.many(chunk, timeout, accept=ARROW)
+            try:
+                self._find_route(call)
+                streams.append(self._ask(call))
+            except InputError as error:
+                raise shifted(error, chunk.start) from None
+            except UnavailableError as error:
+                self._settings.give_up(call, error)
+        return joined(streams, table)
+
+    def _find_service(self, timeout: float | None) -> None:
+        """Learn what the server takes, once; where it is gone, the next call says so."""
+        settings = self._settings
+        if settings.service is None:
+            with suppress(UnavailableError):
+                asked = settings.openapi(timeout or settings.timeout)
+                settings.learn(self._ask(asked, 1))
 
     def _find_route(self, call: Call) -> None:
         if self._settings.model:

@@ -71,6 +71,7 @@ class Call:
         *,
         key: str = "",
         content_type: str = _JSON,
+        accept: str = _JSON,
     ) -> None:
         if key:
             time_of(key)
@@ -79,7 +80,7 @@ class Call:
         self.key = key or clock.new_key()
         self.tries = 0
         self._own_key = bool(key)
-        self._content_type = content_type
+        self._forms = {"Content-Type": content_type, "Accept": accept}
         self._clock = clock
         self._deadline = time.monotonic() + seconds
 
@@ -91,9 +92,9 @@ class Call:
         """Return the headers of the next try, and count it."""
         self.tries += 1
         if self.body is None:
-            return {}
+            return {"Accept": _JSON}
         told = max(int(self.left() * _SHARE * 1_000), 1)
-        return {"Content-Type": self._content_type, _KEY: self.key, _DEADLINE: str(told)}
+        return {**self._forms, _KEY: self.key, _DEADLINE: str(told)}
 
     def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> bytes:
         """Return the body of a good answer.

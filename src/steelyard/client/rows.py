@@ -1,4 +1,4 @@
-"""Rows as the text that is sent: dicts, `Row` instances, and tables by the Arrow C stream."""
+"""Rows as the text that is sent: dicts and `Row` instances."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from steelyard.core.schema import Row
 from steelyard.core.validation import RowDecoder
 from steelyard.errors import InputError, UsageError
 
-__all__ = ["Chunk", "RowLike", "as_mapping", "chunks", "encode", "holds_table", "shifted"]
+__all__ = ["Chunk", "RowLike", "as_mapping", "chunks", "encode", "shifted"]
 
 RowLike = Mapping[str, Any] | Row
 
@@ -63,11 +63,6 @@ def encode(row: RowLike, check: RowDecoder | None) -> bytes:
     return _encode(found).encode("utf-8", "surrogatepass")
 
 
-def holds_table(rows: object) -> bool:
-    """Say whether `rows` is a table that others can read: a data frame, an Arrow table."""
-    return hasattr(rows, "__arrow_c_stream__")
-
-
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Some rows that are sent together, the first of them being number `start` of all."""
@@ -75,6 +70,7 @@ class Chunk:
     start: int
     rows: Sequence[RowLike]
     body: bytes
+    content_type: str = "application/json"
 
 
 def chunks(rows: Iterable[RowLike], check: RowDecoder | None, most: int | None) -> Iterator[Chunk]:

@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,6 +13,7 @@ import msgspec
 from steelyard.client.exchange import Call, Clock
 from steelyard.client.prediction import CLIENT_FALLBACK, Prediction, Predictions, Service
 from steelyard.client.rows import Chunk, RowLike, chunks, encode
+from steelyard.client.tables import ARROW, TableLike, dicts, is_table, parted
 from steelyard.core.ids import row_ids
 from steelyard.core.schema import Row, row_fields
 from steelyard.core.validation import RowDecoder
@@ -31,7 +32,7 @@ Verify = bool | str | Path | ssl.SSLContext
 
 _ROUTE: Final = "/predict/"
 _OPENAPI: Final = "/openapi.json"
-_ARROW: Final = "application/vnd.apache.arrow.stream"
+_JSON: Final = "application/json"
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 2.0
 _IDLE_SECONDS: Final = 60.0
 """Shorter than the server keeps an idle connection, so that a used one is rarely a closed one."""
@@ -70,7 +71,7 @@ class Settings:
         self.service: Service | None = None
         self._verify = verify
         self._urls: dict[str, httpx2.URL] = {}
-        self._headers = {"User-Agent": "steelyard", "Accept": "application/json"}
+        self._headers = {"User-Agent": "steelyard"}
         key = api_key or os.environ.get("STEELYARD_API_KEY")
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
@@ -147,19 +148,34 @@ class Settings:
     def fall_back(self, row: RowLike, call: Call, error: UnavailableError) -> Prediction:
         """Return the fallback for a row that got no answer. Raises `error` where there is none."""
         if self.fallback is None:
-            self._give_up(call, error)
+            self.give_up(call, error)
         return self._fallback(row, call.key, error)
 
     # Several rows.
 
-    def chunks(self, rows: Iterable[RowLike]) -> Iterator[Chunk]:
-        """Part rows into what is sent at once."""
-        return chunks(rows, self.check, self.service.max_rows if self.service else None)
+    def chunks(self, rows: Iterable[RowLike] | TableLike) -> Iterator[Chunk]:
+        """Part rows into what is sent at once; a table as Arrow, where nothing is checked here."""
+        most = self.service.max_rows if self.service else None
+        if is_table(rows):
+            if self.check is None and self.service and self.service.tables:
+                return parted(rows, most)
+            return chunks(dicts(rows), self.check, most)
+        return chunks(cast("Iterable[RowLike]", rows), self.check, most)
 
-    def many(self, chunk: Chunk, timeout: float | None) -> Call:
-        """Return the call that predicts the rows of a chunk."""
+    def many(self, chunk: Chunk, timeout: float | None, accept: str | None = None) -> Call:
+        """Return the call that predicts the rows of a chunk; its answer is JSON, or as wanted."""
         seconds = self.timeout if timeout is None else timeout
-        return Call(self.clock, seconds, chunk.body)
+        form = chunk.content_type
+        return Call(self.clock, seconds, chunk.body, content_type=form, accept=accept or _JSON)
+
+    def table_parts(self, table: TableLike) -> Iterator[Chunk]:
+        """Part a table for an answer that is one. Raises UsageError where the server takes none."""
+        if self.service and not self.service.tables:
+            raise UsageError(
+                f"the server at {self.url} takes no tables.",
+                fix="predict_many answers the same rows one by one.",
+            )
+        return parted(table, self.service.max_rows if self.service else None)
 
     def read_many(self, body: bytes, chunk: Chunk) -> list[Prediction]:
         """Return the predictions that an answer to a chunk holds."""
@@ -174,7 +190,7 @@ class Settings:
     def fall_back_many(self, chunk: Chunk, call: Call, error: UnavailableError) -> list[Prediction]:
         """Return the fallbacks for rows that got no answer. Raises `error` where there is none."""
         if self.fallback is None:
-            self._give_up(call, error)
+            self.give_up(call, error)
         pairs = zip(chunk.rows, row_ids(call.key), strict=False)
         return [self._fallback(row, key, error) for row, key in pairs]
 
@@ -196,7 +212,7 @@ class Settings:
                 version=int(document["info"]["version"]),
                 row=schemas["Row"],
                 max_rows=int(schemas["Rows"]["properties"]["rows"]["maxItems"]),
-                tables=_ARROW in types,
+                tables=ARROW in types,
             )
         except (msgspec.MsgspecError, UnicodeError, LookupError, TypeError, ValueError,
                 StopIteration):  # fmt: skip
@@ -216,7 +232,8 @@ class Settings:
             reason=error.message,
         )
 
-    def _give_up(self, call: Call, error: UnavailableError) -> NoReturn:
+    def give_up(self, call: Call, error: UnavailableError) -> NoReturn:
+        """Raise an error again, with the server and the tries named."""
         tries = "1 try" if call.tries == 1 else f"{call.tries} tries"
         raise UnavailableError(
             f"no answer from {self.url} after {tries}: {error.message}",

@@ -1,15 +1,20 @@
 """OpenAPI of a served model, from its row's JSON Schema."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from steelyard.bundle.predictor import Predictor
 from steelyard.core.answers import class_keys
 from steelyard.serve.contracts.openapi_contracts import contract_paths
 from steelyard.serve.contracts.schemas import TEXT, any_of, described, errors, object_of, ref
 from steelyard.serve.contracts.table import Contract
+from steelyard.serve.tables.forms import Form
 
 __all__ = ["openapi_document"]
+
+
+_TABLES: Final[dict[str, Any]] = {form.value.decode(): {} for form in (Form.ARROW, Form.PARQUET)}
+"""A table's bytes have no JSON Schema: `{}` says that they are what the media type says."""
 
 
 def openapi_document(
@@ -24,7 +29,7 @@ def openapi_document(
         "description": row.get("description", ""),
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": any_of("Row", "Rows")}},
+            "content": {"application/json": {"schema": any_of("Row", "Rows")}, **_TABLES},
         },
         "responses": {
             "200": described(
