@@ -69,7 +69,7 @@ class Settings:
         self.clock = Clock()
         self.check = None if row is None else RowDecoder(row_fields(row), allow_unknown=False)
         self.service: Service | None = None
-        self._verify = verify
+        self._verify = _trusted(verify)
         self._urls: dict[str, httpx2.URL] = {}
         self._headers = {"User-Agent": "steelyard"}
         key = api_key or os.environ.get("STEELYARD_API_KEY")
@@ -80,15 +80,12 @@ class Settings:
         """Return how connections are made and kept, in httpx2's words."""
         import httpx2
 
-        verify = self._verify
-        if isinstance(verify, (str, Path)):
-            verify = ssl.create_default_context(cafile=verify)
         limits = httpx2.Limits(
             max_connections=_CONNECTIONS,
             max_keepalive_connections=_CONNECTIONS,
             keepalive_expiry=_IDLE_SECONDS,
         )
-        return {"verify": verify, "limits": limits}
+        return {"verify": self._verify, "limits": limits}
 
     def request(self, call: Call) -> "httpx2.Request":
         """Return the next try of a call."""
@@ -267,6 +264,18 @@ def _no_server(why: str) -> UnavailableError:
         f"no Steelyard server answers there: {why[:200]}",
         fix="Give the client the URL that `steelyard serve` prints.",
     )
+
+
+def _trusted(verify: Verify) -> bool | ssl.SSLContext:
+    if not isinstance(verify, (str, Path)):
+        return verify
+    try:
+        return ssl.create_default_context(cafile=verify)
+    except OSError as error:  # ssl.SSLError is one
+        raise UsageError(
+            f"{verify} holds no certificate of an authority: {error.strerror or error}.",
+            fix="Give verify= a file in PEM form.",
+        ) from None
 
 
 def _check_libraries() -> None:

@@ -69,6 +69,7 @@ class Server:
     replies: list[Reply | Callable[[Request], Reply]] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
+    handler: type[BaseHTTPRequestHandler] = BaseHTTPRequestHandler
 
     @property
     def asked(self) -> list[Request]:
@@ -131,6 +132,7 @@ def server() -> Iterator[Server]:
     scripted = Server()
     handler = type("Scripted", (Handler,), {"scripted": scripted})
     listening = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    scripted.handler = handler
     scripted.url = f"http://127.0.0.1:{listening.server_port}"
     thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
     thread.start()
