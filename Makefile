@@ -32,6 +32,7 @@ bench: ## every benchmark beside its rival, in an environment of its own
 	@.venv-bench/bin/python bench/predictions.py
 	@.venv-bench/bin/python bench/serve.py
 	@.venv-bench/bin/python bench/serve_grpc.py
+	@.venv-bench/bin/python bench/client.py
 
 sizes: ## megabytes of the base and of the training environment, package by package
 	@for name in base train; do \

@@ -71,7 +71,8 @@ def measure(rounds: int, calls: int) -> dict[str, Any]:
     runs: dict[str, list[Spent]] = {}
     more: dict[str, list[float]] = {}
     row = telco.customers(1, seed=1).select(telco.COLUMNS).to_dicts()[0]
-    rows = telco.customers(ROWS, seed=2).select(telco.COLUMNS).to_dicts()
+    frame = telco.customers(ROWS, seed=2).select(telco.COLUMNS)
+    rows = frame.to_dicts()
     with tempfile.TemporaryDirectory(dir=".") as name:
         folder = Path(name).absolute()
         definition = telco.churn(1)
@@ -97,10 +98,16 @@ def measure(rounds: int, calls: int) -> dict[str, Any]:
                 for _ in range(rounds):
                     for title, ask in ways.items():
                         runs.setdefault(title, []).append(spent(ask, calls))
-                    begun = time.perf_counter()
-                    ours.predict_many(rows)
-                    rate = ROWS / (time.perf_counter() - begun)
-                    more.setdefault("rows/s, predict_many", []).append(rate)
+                    bulk: dict[str, Ask] = {
+                        "predict_many, dicts": lambda: ours.predict_many(rows),
+                        "predict_many, polars": lambda: ours.predict_many(frame),
+                        "predict_table, polars": lambda: ours.predict_table(frame),
+                    }
+                    for title, ask in bulk.items():
+                        begun = time.perf_counter()
+                        ask()
+                        rate = ROWS / (time.perf_counter() - begun)
+                        more.setdefault(f"rows/s, {title}", []).append(rate)
                     asyncio.run(concurrent())
     medians = {
         title: {

@@ -1,5 +1,6 @@
 """The client against real servers that die, are stopped, come back, or whose answers get lost."""
 
+import json
 import os
 import re
 import signal
@@ -24,7 +25,7 @@ from steelyard.core.config import Config
 from steelyard.core.hashing import hash_json
 from steelyard.core.records import Check, Verdict
 from steelyard.core.reference import Reference
-from steelyard.errors import InputError, UnavailableError
+from steelyard.errors import AccessError, InputError, UnavailableError
 from steelyard.flow.building import build, read_table
 from steelyard.flow.stores import open_ledger
 from steelyard.predictions import compact, read, read_segment
@@ -328,3 +329,28 @@ def test_a_table_is_answered_as_its_rows(serve) -> None:
     assert [one.prediction for one in found] == [0.0, 10.0, 20.0]
     with pytest.raises(UnavailableError):
         gone.predict_table(frame)
+
+
+def test_a_server_that_asks_for_a_key_gets_it(serve, tmp_path: Path) -> None:
+    server = serve("--auth", "required")
+    row = {"rooms": 3, "area": 50.0}
+    with Client(server.url, fallback=0.0) as client, pytest.raises(AccessError, match="valid key"):
+        client.predict(row)
+    made = subprocess.run(
+        [sys.executable, "-m", "steelyard", "keys", "create", "client", "--json"],
+        env={**os.environ, "STEELYARD_STATE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    key = json.loads(made.stdout)["key"]
+    with Client(server.url, api_key=key) as client:
+        wait_for(lambda: answered(client, row))  # the server looks for new keys now and then
+        assert client.predict_many([row])[0].source == "model"
+
+
+def answered(client: Client, row: dict[str, float]) -> bool:
+    try:
+        return client.predict(row).source == "model"
+    except AccessError:
+        return False
