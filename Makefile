@@ -13,7 +13,7 @@ demo: env ## the flights example: from the table to a served, logged prediction
 	@$(PY) -m examples.flights.demo
 
 test: env ## the whole suite: unit, contract, walk and end-to-end tests
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n auto --dist loadfile
 
 check: env ## lint, formatting, types, import contracts and the fast tests
 	@.venv/bin/ruff check

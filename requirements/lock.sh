@@ -16,9 +16,9 @@ compile() {
 }
 
 # What is tested is what is served: every other environment takes its versions from dev.txt.
-compile dev pyproject.toml --extra train --extra objectstore --group dev
+compile dev pyproject.toml --all-extras --group dev
 compile base pyproject.toml --constraint requirements/dev.txt
 compile train pyproject.toml --extra train --constraint requirements/dev.txt
-compile bench pyproject.toml --extra train --group bench --constraint requirements/dev.txt
+compile bench pyproject.toml --all-extras --group bench --constraint requirements/dev.txt
 compile build --group build --constraint requirements/dev.txt
 compile lock --group lock --constraint requirements/dev.txt
