@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-_SECONDS = 90
+_SECONDS = 110  # a busy machine takes a minute
 
 
 def _free_port() -> int:

@@ -55,4 +55,5 @@ def decode_error() -> type[Exception]:
     """Return what is raised over bytes that are no message."""
     from google.protobuf.message import DecodeError
 
-    return DecodeError
+    error: type[Exception] = DecodeError
+    return error
