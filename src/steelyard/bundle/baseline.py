@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from steelyard.core.answers import class_keys
 from steelyard.core.fields import NULL_STRING
 from steelyard.features.parts import Columns, Scores
 
@@ -64,18 +65,32 @@ def _category_profile(values: npt.NDArray[Any]) -> dict[str, Any]:
     }
 
 
-def _commonest(scores: Scores) -> dict[str, int]:
-    """Return how many answers there are, and how many are the one that came most often."""
+def _answers(scores: Scores) -> dict[str, Any]:
+    """Return how many answers there are, how many are the commonest one, and how many by label."""
     table = scores.prediction.reshape(-1, 1)
     if scores.probabilities is not None:
         table = scores.probabilities
     whole = np.ascontiguousarray(table, dtype=np.float64)
     bits = whole.view(np.dtype((np.void, whole.itemsize * whole.shape[1])))
-    return {"count": len(whole), "commonest": int(np.unique(bits, return_counts=True)[1].max())}
+    found: dict[str, Any] = {
+        "count": len(whole),
+        "commonest": int(np.unique(bits, return_counts=True)[1].max()),
+    }
+    if scores.classes is not None:
+        counts = Counter(scores.prediction.tolist())
+        keys = zip(class_keys(scores.classes), scores.classes, strict=True)
+        found["labels"] = {key: counts[label] for key, label in keys}
+    return found
 
 
-def baseline(features: Columns, names: Sequence[str], scores: Scores) -> dict[str, Any]:
-    """Return the profiles of the model's features on training rows and of its outputs."""
+def baseline(
+    features: Columns, names: Sequence[str], scores: Scores, held_out: Scores
+) -> dict[str, Any]:
+    """Return the profiles of the model's features on training rows and of its outputs.
+
+    How often it gives which answer is counted on held-out rows: a model that knows the training
+    rows by heart gives rare labels more often to them than to any others.
+    """
     outputs: dict[str, Any] = {}
     if scores.probabilities is None or scores.classes is None:
         outputs["prediction"] = numeric_profile(scores.prediction)
@@ -84,7 +99,7 @@ def baseline(features: Columns, names: Sequence[str], scores: Scores) -> dict[st
         for i, label in enumerate(scores.classes):
             outputs[f"probability {label}"] = numeric_profile(scores.probabilities[:, i])
     return {
-        "answers": _commonest(scores),
+        "answers": _answers(held_out),
         "features": {
             name: _category_profile(features[name])
             if features[name].dtype == object

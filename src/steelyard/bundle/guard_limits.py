@@ -48,6 +48,8 @@ def guard_limits(
             both = np.concatenate([outputs[0].astype(np.float64), outputs[1].prediction])
             low, high = range_limits(both)
             document["output"] = {"action": action, "low": low, "high": high}
+    if guards.collapse_rule:
+        document["collapse"] = guards.collapse_rule
     return document
 
 

@@ -45,7 +45,8 @@ class Predictor:
 
     `bundle` is its hash, `fields` the row in column order, `schema` the row's JSON Schema,
     `classes` the labels in the order of probabilities (None for regression), `baseline` the profile
-    of the training rows and of the outputs for them.
+    of the training rows and of the outputs for them, `collapse_rule` how the definition wants the
+    collapse alarm.
     """
 
     def __init__(self, files: Mapping[str, bytes], bundle: str) -> None:
@@ -71,6 +72,7 @@ class Predictor:
         self._packer = Packer(packing, self.fields)
         guards = json.loads(files.get("guards.json", b"{}"))
         self.guard = Guard(guards, self.fields, packing)
+        self.collapse_rule: dict[str, Any] = guards.get("collapse", {})
         self._session = open_session(files["packed.onnx"])
         self.fallback = Fallback(files, self.fields, self._outputs)
         # There are none yet while the bundle is made: they are answered by this very object.

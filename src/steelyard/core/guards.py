@@ -29,6 +29,11 @@ class Guards:
     look. `default` is the action of every rule that is not given; `fields` sets all rules of a
     field, or single ones, before those.
 
+    `collapse` is no rule of a row: an alarm is raised, once the model is served, when it gives one
+    label or one value to nearly everything. `flag`, as it is unless `default` is `ignore`, judges by
+    its answers to held-out rows; a number, by the share that one label, or a regression's value, may
+    have: 0.999 where training was balanced and requests are not.
+
     >>> guards = Guards(null="refuse", fields={"age": "ignore", "plan": {"unseen": "refuse"}})
     >>> guards.action("null", "city"), guards.action("null", "age"), guards.action("unseen", "plan")
     ('refuse', 'ignore', 'refuse')
@@ -45,6 +50,7 @@ class Guards:
     null: Action | None = None
     empty: Action | None = None
     output: Action | None = None
+    collapse: Literal["flag", "ignore"] | float | None = None
     fields: Mapping[str, Action | Mapping[FieldRule, Action]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -52,6 +58,7 @@ class Guards:
         for rule in get_args(Rule):
             if getattr(self, rule) is not None:
                 _check_action(rule, "", getattr(self, rule))
+        _check_collapse(self.collapse)
         if not isinstance(self.fields, Mapping):
             raise DefinitionError(
                 f"expected actions by field; got {self.fields!r:.80}.",
@@ -78,6 +85,18 @@ class Guards:
             return given
         own = given.get(rule) if given and rule in _FIELD_RULES else None
         return own or getattr(self, rule) or self.default
+
+    @property
+    def collapse_rule(self) -> dict[str, Any]:
+        """How the collapse alarm is to differ from what a bundle's held-out answers say of it.
+
+        >>> Guards().collapse_rule, Guards(collapse=0.99).collapse_rule
+        ({}, {'share': 0.99})
+        """
+        if isinstance(self.collapse, int | float):
+            return {"share": float(self.collapse)}
+        ignored = (self.collapse or self.default) == "ignore"
+        return {"action": "ignore"} if ignored else {}
 
     def check(self, fields: Iterable[FieldSpec]) -> None:
         """Raise DefinitionError for a name that is no field, or a rule that its kind has not."""
@@ -111,6 +130,22 @@ def rules_of(field: FieldSpec) -> tuple[FieldRule, ...]:
 
 def _kind(field: FieldSpec) -> str:
     return field.kind + (" or null" if field.optional else "")
+
+
+def _check_collapse(given: Any) -> None:
+    if given is None or given in ("flag", "ignore"):
+        return
+    if isinstance(given, int | float) and not isinstance(given, bool) and 0.5 <= given < 1:
+        return
+    fix = (
+        'Leave it out, or write "ignore" for no alarm, or the share of answers that one label or '
+        "value may have, such as 0.99."
+    )
+    raise DefinitionError(
+        f'expected "flag", "ignore" or a share from 0.5 to less than 1; got {given!r:.80}.',
+        field="collapse",
+        fix=fix,
+    )
 
 
 def _check_action(keyword: str, where: str, action: Any) -> None:

@@ -65,7 +65,8 @@ def build(definition: Model, table: Table, parent: Path) -> Built:
     files = compile_bundle(definition, fitted.recipe, golden_rows(definition, table.test))
     unsealed = Predictor(files, bundle="")
     train_scores = unsealed.predict_columns(table.train.columns)
-    profile = baseline(table.train.features, unsealed.features, train_scores)
+    held_out = unsealed.predict_columns(table.test.columns)
+    profile = baseline(table.train.features, unsealed.features, train_scores, held_out)
     train = table.train
     outputs = (train.label, train_scores)
     limits = guard_limits(

@@ -201,7 +201,7 @@ def work(
         endpoint, metrics, pages, lambda: len(server.server_state.connections), security.access
     )
     admin = Admin(front, security, setup.shared, not_ready)
-    also = [metrics.publish, endpoint.calls.watch, admin.follow]
+    also = [endpoint.watch.judge, metrics.publish, endpoint.calls.watch, admin.follow]
     if setup.with_parent:
         also.append(partial(_end_without, parent))
     follower = Follower(endpoint, setup.follow, metrics, also=also)

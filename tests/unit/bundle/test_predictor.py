@@ -68,7 +68,9 @@ def test_rows_columns_and_both_graphs_answer_alike(tmp_path: Path, task: str) ->
         assert predictor.classes == (7, 3)
         assert scores.probabilities is not None
         assert scores.probabilities.tolist() == [s for _, s in by_row]
-    profile = baseline(TRAIN, predictor.features, predictor.predict_columns(TRAIN))
+    train, test = predictor.predict_columns(TRAIN), predictor.predict_columns(TEST)
+    profile = baseline(TRAIN, predictor.features, train, test)
+    assert profile["answers"]["count"] == len(rows)
     assert profile["features"]["city"]["nulls"] == int((TRAIN["city"] == NULL_STRING).sum())
     assert sum(profile["features"]["price"]["counts"]) == 600
 

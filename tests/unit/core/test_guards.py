@@ -48,6 +48,15 @@ def test_the_default_is_to_flag() -> None:
     assert plain.action("empty") == plain.action("output") == "flag"
 
 
+def test_the_collapse_alarm_is_on_unless_it_is_ignored_by_itself_or_with_all_else() -> None:
+    assert sy.Guards().collapse_rule == sy.Guards(default="refuse").collapse_rule == {}
+    assert sy.Guards(default="ignore", collapse="flag").collapse_rule == {}
+    ignored = {"action": "ignore"}
+    assert sy.Guards(collapse="ignore").collapse_rule == ignored
+    assert sy.Guards(default="ignore").collapse_rule == ignored
+    assert sy.Guards(default="ignore", collapse=0.5).collapse_rule == {"share": 0.5}
+
+
 def test_a_field_has_the_rules_of_its_kind() -> None:
     found = {field.name: rules_of(field) for field in model(sy.Guards()).fields}
     assert found == {
@@ -69,6 +78,12 @@ def test_a_field_has_the_rules_of_its_kind() -> None:
         ({"fields": {"tenure": {"rnge": "flag"}}}, "fields", "Did you mean range"),
         ({"fields": {"tenure": {"range": 1}}}, "fields", "There is: flag, ignore, refuse"),
         ({"fields": ["tenure"]}, "fields", "fields="),
+        ({"collapse": "refuse"}, "collapse", "ignore"),
+        ({"collapse": 99}, "collapse", "0.99"),
+        ({"collapse": 1.0}, "collapse", "0.99"),
+        ({"collapse": 0.3}, "collapse", "0.99"),
+        ({"collapse": float("nan")}, "collapse", "0.99"),
+        ({"collapse": True}, "collapse", "0.99"),
     ],
 )
 def test_a_wrong_word_offers_the_nearest(given: dict[str, Any], field: str, fix: str) -> None:

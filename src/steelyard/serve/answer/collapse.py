@@ -1,7 +1,7 @@
 """The collapse alarm: a model that answers the same to everything, told by a sequential test.
 
-Before each answer the test bets that it repeats the one before. While a model answers as it did in
-training, no such bet can be won for long; docs/collapse.md derives what it promises.
+Before each answer the test bets that it repeats the one before. While a model answers as it did on
+held-out rows, no such bet can be won for long; docs/collapse.md derives what it promises.
 """
 
 import math
@@ -19,11 +19,14 @@ __all__ = ["ARL", "Chart", "Collapse", "Evidence", "State", "evidence", "limit"]
 ARL: Final = 1e9
 """False alarms are, in the mean, at least so many answers apart."""
 _DRIFT: Final = 4.0
-"""How often more than in training, as odds, an answer may come before that is odd."""
+"""How often more than on held-out rows, as odds, an answer may come before that is odd."""
 _LEAST: Final = 0.5
-"""What came more rarely in training counts as this: bursts of like rows are no collapse."""
+"""What came more rarely counts as this: bursts of like rows are no collapse."""
 _NEARLY: Final = 10.0
 """A collapsed model gives other answers this many times more rarely than the oddest healthy one."""
+_LATELY: Final = 32
+"""Rows of which it is known that they were asked lately, up to twice as many."""
+_NOTHING: Final[Mapping[str, Any]] = {"count": 0, "commonest": 0, "labels": {}}
 
 Answer = tuple[Any, Sequence[float] | None]
 
@@ -35,16 +38,16 @@ class Evidence(NamedTuple):
     other: float
 
     @property
-    def fewest(self) -> int:
-        """How many repeats in a row raise an alarm at `ARL`."""
-        return math.ceil(limit(ARL) / self.repeated)
+    def fewest(self) -> float:
+        """How many repeats in a row raise an alarm at `ARL`; infinite where none do."""
+        return math.ceil(limit(ARL) / self.repeated) if self.repeated else math.inf
 
 
 def evidence(share: float) -> Evidence:
-    """Return the evidence for an answer that had a share of the training answers.
+    """Return the evidence for an answer that had a share of the answers to held-out rows.
 
-    >>> evidence(0.5).fewest, evidence(0.99).fewest
-    (106, 9434)
+    >>> evidence(0.5).fewest, evidence(0.99).fewest, evidence(1.0).fewest
+    (106, 9434, inf)
     """
     share = max(share, _LEAST)
     # How often the oddest model that is still healthy gives another answer.
@@ -102,7 +105,7 @@ class Collapse:
     """Watches the answers of one model in one worker, away from the requests; not thread-safe.
 
     Each worker judges the answers that it gives itself: an alarm takes as many of them in each.
-    `shares` are those of the labels among the training answers, empty for a regression;
+    `shares` are those of the labels among the answers to held-out rows, empty for a regression;
     `commonest` is the share of the one answer, to the last bit, that came most often.
     """
 
@@ -113,18 +116,23 @@ class Collapse:
         self._label_chart, self._answer_chart = Chart(limit(arl)), Chart(limit(arl))
         self._alarms = 0
         self._before: Answer | None = None
-        self._row: Any = None
+        self._lately: dict[Any, Any] = {}
+        self._earlier: dict[Any, Any] = {}
         self._state = State(False)
 
     @classmethod
     def of(
-        cls, classes: Sequence[str | int | bool] | None, baseline: Mapping[str, Any]
+        cls,
+        classes: Sequence[str | int | bool] | None,
+        baseline: Mapping[str, Any],
+        share: float | None = None,
     ) -> "Collapse":
         """Return a watch by a bundle's labels and baseline.
 
-        >>> trained = {"outputs": {"prediction": {"counts": {"no": 90, "yes": 8}}},
-        ...            "answers": {"count": 98, "commonest": 9}}
-        >>> watch = Collapse.of(("no", "yes"), trained)
+        `share` is, where the definition gives it, what one label, or a regression's value, may have.
+
+        >>> held_out = {"answers": {"count": 98, "commonest": 9, "labels": {"no": 90, "yes": 8}}}
+        >>> watch = Collapse.of(("no", "yes"), held_out)
         >>> watch.observe([("no", [0.9, 0.1])] * 106)
         >>> watch.state().collapsed
         False
@@ -132,21 +140,23 @@ class Collapse:
         >>> watch.state()
         State(collapsed=True, what='answer', prediction='no', alarms=1)
         """
-        answers = baseline["answers"]
-        counts = baseline["outputs"]["prediction"].get("counts", {})
-        # One more than was counted: what training never had may come all the same.
-        whole = answers["count"] + 2
+        answers = baseline.get("answers", _NOTHING)
+        count = answers["count"]
+        # One more than was counted: a model that gave one answer to all held-out rows is told too.
+        commonest = (answers["commonest"] + 1) / (count + 2)
+        if classes is None:
+            return cls({}, share or commonest)
         shares = {
-            label: (counts.get(key, 0) + 1) / whole
-            for label, key in zip(classes or (), class_keys(classes or ()), strict=True)
+            label: share or _label_share(answers["labels"].get(key, 0), count)
+            for label, key in zip(classes, class_keys(classes), strict=True)
         }
-        return cls(shares, (answers["commonest"] + 1) / whole)
+        return cls(shares, commonest)
 
     def observe(self, answers: Sequence[Answer], rows: Sequence[Any] | None = None) -> None:
         """Take further answers of the model, in their order.
 
-        Where their `rows` are given, the answer to a row that is the very one before is left out: it
-        says nothing of the model that it is the same.
+        Where their `rows` are given, the answer to a row that was asked lately is left out: it says
+        nothing of the model that it is the same.
         """
         if rows is not None:
             answers = self._of_other_rows(answers, rows)
@@ -193,11 +203,32 @@ class Collapse:
 
     def _of_other_rows(self, answers: Sequence[Answer], rows: Sequence[Any]) -> list[Answer]:
         kept = []
+        lately, earlier = self._lately, self._earlier
         for answer, row in zip(answers, rows, strict=True):
-            if row != self._row:
-                kept.append(answer)
-                self._row = row
+            prediction, scores = answer
+            # The same row has the same answer: only where that came before are rows compared.
+            key = prediction if scores is None else tuple(scores)
+            if row in (lately.get(key), earlier.get(key)):
+                continue
+            kept.append(answer)
+            lately[key] = row
+            if len(lately) >= _LATELY:
+                lately, earlier = {}, lately
+        self._lately, self._earlier = lately, earlier
         return kept
+
+
+def _label_share(count: int, answers: int) -> float:
+    """Return the share of a label that `count` of the answers to held-out rows gave.
+
+    The others are as few as two standard errors of their number leave: of one or none it is not
+    known how rare they are, and nothing can be told by the label.
+
+    >>> round(_label_share(90, 100), 3), _label_share(99, 100), _label_share(0, 0)
+    (0.953, 1.0, 1.0)
+    """
+    others = max(math.sqrt(answers - count) - 1, 0.0) ** 2
+    return 1 - others / answers if answers else 1.0
 
 
 def limit(arl: float) -> float:

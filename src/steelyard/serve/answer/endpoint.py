@@ -22,6 +22,7 @@ from steelyard.serve.answer.limits import Limits
 from steelyard.serve.answer.several import CheckedRows, Pace, Several
 from steelyard.serve.answer.terms import USUAL, Terms
 from steelyard.serve.answer.version import Entry, LoadedVersion
+from steelyard.serve.answer.watch import Watch
 from steelyard.serve.observe.metrics import Metrics
 from steelyard.serve.observe.tracing import RequestTrace
 
@@ -121,6 +122,7 @@ class Endpoint:
         self.calls = Calls(Breaker(), metrics.breaker)
         self.behind = ""
         """Why a newer version could not be taken while the older one answers."""
+        self.watch = Watch(lambda: self.loaded, metrics)
         self._log = log
         self._metrics = metrics
         self._new_id = new_id
@@ -185,7 +187,7 @@ class Endpoint:
         """
         predicted, at, loaded = time.perf_counter_ns(), self._clock.now(), asked[0].loaded
         outcomes: list[Outcome] = []
-        records, answers, traced = [], [], []
+        records, answers, rows, traced = [], [], [], []
         for one, found in zip(asked, scored, strict=True):
             try:
                 # What comes too late is of no use, however good.
@@ -208,12 +210,14 @@ class Endpoint:
             records.append(record)
             if mark.source == "model":
                 answers.append(answer)
+                rows.append(one.values)
         encoded = time.perf_counter_ns()
         self._log.append_many(records)
         times = (begun, predicted, encoded, time.perf_counter_ns())
         asked_at = [(one.started, one.decoded, one.body is not None) for one in asked]
         logged = sum(map(len, records))
         self._metrics.answered(loaded.served.version, logged, asked_at, times, answers)
+        self.watch.note(loaded, answers, rows)
         for one, trace, prediction_id, mark in traced:
             trace.row(loaded.served, prediction_id, mark)
             trace.stages((one.started, one.decoded, *times), len(asked))
@@ -320,6 +324,12 @@ class Endpoint:
                 yield None
         version, answers = loaded.served.version, several.by_model()
         self._metrics.answered_rows(version, len(rows), logged, spell.started, answers)
+        mixed, of = several.mixed(rows.values)
+        for start in range(0, len(mixed), _LOGGED_AT_ONCE):
+            end = start + _LOGGED_AT_ONCE
+            self.watch.note(loaded, mixed[start:end], of[start:end])
+            if pace.due:
+                yield None
         if spell.trace is not None:
             spell.trace.rows(loaded.served, len(rows), several.marks or ())
         return several

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import Any, Final
 
+import numpy as np
 import numpy.typing as npt
 
 from steelyard.bundle.predictor import Answer
@@ -17,6 +18,7 @@ __all__ = ["CheckedRows", "Pace", "Several"]
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 _TURN_NS: Final = 300_000
+_MIXED: Final = np.random.default_rng(0)
 
 
 @dataclass(slots=True)
@@ -124,3 +126,15 @@ class Several:
             return self.answers
         pairs = zip(self.answers, self.marks, strict=True)
         return [answer for answer, mark in pairs if mark.source == "model"]
+
+    def mixed(
+        self, rows: Sequence[tuple[Any, ...]]
+    ) -> tuple[Sequence[Answer], Sequence[tuple[Any, ...]]]:
+        """Return the answers that the model gave, and their rows, in an order of no meaning.
+
+        A table is often sorted: as it comes, like answers follow each other.
+        """
+        order = _MIXED.permutation(len(self.answers)).tolist()
+        if self.marks is not None:
+            order = [i for i in order if self.marks[i].source == "model"]
+        return [self.answers[i] for i in order], [rows[i] for i in order]

@@ -11,6 +11,7 @@ from steelyard.bundle.predictor import Answer, Predictor
 from steelyard.core.answers import class_keys
 from steelyard.core.validation import RowDecoder
 from steelyard.serve.answer.answered import PLAIN, Mark
+from steelyard.serve.answer.collapse import Collapse
 from steelyard.serve.answer.texts import Texts
 from steelyard.serve.observe.tallies import OutputProfile
 
@@ -86,6 +87,14 @@ class LoadedVersion:
         self._tail = f',"model":{name},"version":{served.version}'
         self._plain = f'{self._tail},"source":"model"'
         self._outputs = f',"bundle":"{served.bundle}","outputs":[{{"name":"prediction","value":'
+
+    def collapse(self) -> Collapse | None:
+        """Return a new watch over the answers, None where the definition wants none."""
+        predictor = self.predictor
+        if predictor.collapse_rule.get("action") == "ignore":
+            return None
+        share = predictor.collapse_rule.get("share")
+        return Collapse.of(predictor.classes, predictor.baseline, share)
 
     def texts(self, answer: Answer) -> tuple[str, str]:
         """Return a finite prediction as JSON, and its probabilities as the member that follows it."""

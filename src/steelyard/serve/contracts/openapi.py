@@ -82,6 +82,7 @@ def _schemas(predictor: Predictor, row: dict[str, Any], max_rows: int) -> dict[s
                 "bundle": TEXT,
                 "problem": TEXT,
                 "behind": TEXT,
+                "collapse": TEXT,
             },
         },
     }

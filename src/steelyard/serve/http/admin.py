@@ -137,6 +137,7 @@ class Admin:
             "version": endpoint.loaded.served.version,
             "bundle": endpoint.loaded.served.bundle,
             "behind": endpoint.behind,
+            "collapse": endpoint.watch.problem,
             "ready": not why_not,
             "problem": why_not,
             "draining": self._front.draining,

@@ -66,8 +66,10 @@ def _health_routes(front: Front, ready: Callable[[], str]) -> list["Route"]:
             "version": served.version,
             "bundle": served.bundle,
         }
-        # A newer version that could not be taken is told here, while the older one answers.
-        for name, text in (("problem", why_not), ("behind", front.endpoint.behind)):
+        # A newer version that could not be taken is told here, while the older one answers; and so
+        # is a model that collapsed: no other server of it would answer better.
+        told = {"behind": front.endpoint.behind, "collapse": front.endpoint.watch.problem}
+        for name, text in {"problem": why_not, **told}.items():
             if text:
                 document[name] = text
         headers = {"retry-after": "1"} if why_not else {}

@@ -156,23 +156,79 @@ def test_one_row_asked_again_and_again_is_no_collapse() -> None:
     assert watch.state().collapsed
 
 
-def test_what_training_never_answered_is_rare_and_not_impossible() -> None:
-    baseline = {
-        "outputs": {"prediction": {"counts": {"1": 998}}},
-        "answers": {"count": 998, "commonest": 4},
-    }
-    watch = Collapse.of((1, 2), baseline)
+def test_some_rows_asked_in_turn_are_no_collapse_either() -> None:
+    """As a check from outside asks them, whatever other rows come between."""
+    watch = Collapse({"no": 0.5, "yes": 0.5}, 0.01)
+    few = [((i, "Oslo"), ("no", [0.75 + i / 100, 0.25 - i / 100])) for i in range(20)]
+    stream: list[Any] = []
+    for n in range(200):
+        stream += few
+        if n % 50 == 49:
+            stream += [((n, i), answers([i % 2], n)[0]) for i in range(20)]
+    watch.observe([answer for _, answer in stream], [row for row, _ in stream])
+    assert watch.state() == State(False)
+    unseen = Collapse({"no": 0.5, "yes": 0.5}, 0.01)
+    unseen.observe([answer for _, answer in stream])
+    assert unseen.state().alarms == 1
+
+
+def test_what_held_out_rows_never_answered_is_rare_and_not_impossible() -> None:
+    held_out = {"answers": {"count": 998, "commonest": 4, "labels": {"1": 998}}}
+    watch = Collapse.of((1, 2), held_out)
     watch.observe([(2, [n / 1_000, 0.5]) for n in range(107)])
     assert watch.state() == State(True, "label", 2, 1)
-    assert evidence(999 / 1_000).fewest > 90_000
+
+
+@pytest.mark.parametrize("rare", [0, 1])
+def test_one_label_is_no_collapse_where_it_is_not_known_how_rare_the_others_are(rare: int) -> None:
+    labels = {"no": 1_000 - rare, "yes": rare}
+    watch = Collapse.of(LABELS, {"answers": {"count": 1_000, "commonest": 4, "labels": labels}})
+    watch.observe([("no", [i, i]) for i in range(200_000)])
+    assert watch.state() == State(False)
+    watch.observe([("no", [0.5, 0.5])] * 107)
+    assert watch.state() == State(True, "answer", "no", 1)
+
+
+def test_a_share_that_the_definition_gives_counts_in_place_of_the_held_out_one() -> None:
+    held_out = {"answers": {"count": 1_000, "commonest": 4, "labels": {"no": 500, "yes": 500}}}
+    stream = answers([0] * 9_000)
+    for share, collapsed in ((None, True), (0.99, False)):
+        watch = Collapse.of(LABELS, held_out, share)
+        watch.observe(stream)
+        assert watch.state().collapsed is collapsed
+    value = Collapse.of(None, held_out, 0.99)
+    value.observe([(0.0, None)] * 9_000)
+    assert not value.state().collapsed
+    value.observe([(0.0, None)] * 1_000)
+    assert value.state().what == "answer"
+
+
+def test_the_rate_of_false_alarms_keeps_to_its_bound_over_all_workers() -> None:
+    """Healthy answers at the edge, dealt to workers: in the mean n / ARL false alarms, or fewer."""
+    rng, arl, n = np.random.default_rng(1), 20.0, 2_000
+    found, worst = evidence(0.5), 0.8
+    begun = 0
+    for _ in range(100):
+        charts = [Chart(limit(arl)) for _ in range(8)]
+        workers = rng.integers(0, 4, n)
+        for worker in range(4):
+            size = int((workers == worker).sum())
+            for chart in charts[2 * worker : 2 * worker + 2]:
+                begun += len(chart.advance(np.where(rng.random(size) < worst, *found)))
+    assert 1 < begun / 100 <= n / arl
 
 
 def test_a_bundle_brings_what_the_watch_needs(versions: Any, customer: Any, house: Any) -> None:
     for name in ("churn", "price", "offer"):
         predictor = versions[name].predictor
-        same = predictor.baseline["answers"]
-        assert same["count"] == 240
-        assert 1 <= same["commonest"] < 240
+        held_out = predictor.baseline["answers"]
+        assert held_out["count"] == 60
+        assert 1 <= held_out["commonest"] < 60
+        if predictor.classes is None:
+            assert "labels" not in held_out
+        else:
+            assert list(held_out["labels"]) == [str(label) for label in predictor.classes]
+            assert sum(held_out["labels"].values()) == 60
         row = predictor.decoder.check_one(customer if name == "churn" else house)
         watch = Collapse.of(predictor.classes, predictor.baseline)
         watch.observe(predictor.predict_many([row] * 300))
