@@ -208,7 +208,7 @@ class Collapse:
             prediction, scores = answer
             # The same row has the same answer: only where that came before are rows compared.
             key = prediction if scores is None else tuple(scores)
-            if row in (lately.get(key), earlier.get(key)):
+            if (key in lately and lately[key] == row) or (key in earlier and earlier[key] == row):
                 continue
             kept.append(answer)
             lately[key] = row
