@@ -24,8 +24,8 @@ _LEAST: Final = 0.5
 """What came more rarely counts as this: bursts of like rows are no collapse."""
 _NEARLY: Final = 10.0
 """A collapsed model gives other answers this many times more rarely than the oddest healthy one."""
-_LATELY: Final = 32
-"""Rows of which it is known that they were asked lately, up to twice as many."""
+_LATELY: Final = 16
+"""So many rows, up to twice as many, are known to have been asked lately."""
 _NOTHING: Final[Mapping[str, Any]] = {"count": 0, "commonest": 0, "labels": {}}
 
 Answer = tuple[Any, Sequence[float] | None]
@@ -116,8 +116,10 @@ class Collapse:
         self._label_chart, self._answer_chart = Chart(limit(arl)), Chart(limit(arl))
         self._alarms = 0
         self._before: Answer | None = None
-        self._lately: dict[Any, Any] = {}
-        self._earlier: dict[Any, Any] = {}
+        # Rows that were judged lately, by their answers.
+        self._lately: dict[Any, list[Any]] = {}
+        self._earlier: dict[Any, list[Any]] = {}
+        self._count = 0
         self._state = State(False)
 
     @classmethod
@@ -203,18 +205,19 @@ class Collapse:
 
     def _of_other_rows(self, answers: Sequence[Answer], rows: Sequence[Any]) -> list[Answer]:
         kept = []
-        lately, earlier = self._lately, self._earlier
+        lately, earlier, count = self._lately, self._earlier, self._count
         for answer, row in zip(answers, rows, strict=True):
             prediction, scores = answer
             # The same row has the same answer: only where that came before are rows compared.
             key = prediction if scores is None else tuple(scores)
-            if (key in lately and lately[key] == row) or (key in earlier and earlier[key] == row):
+            if row in lately.get(key, ()) or row in earlier.get(key, ()):
                 continue
             kept.append(answer)
-            lately[key] = row
-            if len(lately) >= _LATELY:
-                lately, earlier = {}, lately
-        self._lately, self._earlier = lately, earlier
+            lately.setdefault(key, []).append(row)
+            count += 1
+            if count == _LATELY:
+                lately, earlier, count = {}, lately, 0
+        self._lately, self._earlier, self._count = lately, earlier, count
         return kept
 
 
