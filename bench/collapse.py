@@ -203,7 +203,7 @@ def _summary(found: list[int]) -> dict[str, float]:
     return {"median": float(median), "p95": float(high)}
 
 
-def cost(rows: int = 128, rounds: int = 200) -> dict[str, float]:
+def cost(rows: int = 256, rounds: int = 200) -> dict[str, float]:
     """Return the nanoseconds of processor that watching takes an answer, in the quickest batch.
 
     Batches are as large as a server's; rows have twenty values.
@@ -260,7 +260,7 @@ def show(found: dict[str, Any]) -> None:
         numbers = [one["formula"], *one["delay"].values(), *one["clears"].values()]
         print(f"| {one['ending']} | " + " | ".join(f"{x:,.0f}" for x in numbers) + " |")
     costs = ", ".join(f"{kind} {ns:.0f}" for kind, ns in found["cost_ns"].items())
-    print(f"\nNanoseconds an answer, in batches of 128: {costs}.")
+    print(f"\nNanoseconds an answer, in batches of 256: {costs}.")
 
 
 def main() -> None:

@@ -146,13 +146,13 @@ def eventually(look: Any, seconds: float = 20) -> Any:
 
 def test_the_alarm_is_raised_told_once_and_ends(serve):
     served = serve(model("parcels"))
-    assert len(served.ask(400, 1)) > 100
+    assert len(served.ask(520, 1)) > 100
     assert not served.raised()
     assert served.told() == []
     assert "collapse" not in served.ready()
 
     # Grams and seconds come in place of kilograms and hours: every row falls into the last leaves.
-    assert len(served.ask(130, 2, **IN_SMALL)) == 1
+    assert len(served.ask(260, 2, **IN_SMALL)) == 1
     assert eventually(served.raised)
     ready = served.ready()
     assert ready["ready"] is True
