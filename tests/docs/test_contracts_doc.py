@@ -108,7 +108,7 @@ def expected(servers: dict[str, str]) -> list[str]:
 
 
 def test_there_is_a_request_for_every_contract() -> None:
-    assert len(_requests()) == 7
+    assert len(_requests()) == 8
 
 
 @pytest.mark.parametrize(("title", "block"), _requests())
