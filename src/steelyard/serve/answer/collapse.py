@@ -26,7 +26,7 @@ _NEARLY: Final = 10.0
 """A collapsed model gives other answers this many times more rarely than the oddest healthy one."""
 _LATELY: Final = 16
 """So many rows, up to twice as many, are known to have been asked lately."""
-_NOTHING: Final[Mapping[str, Any]] = {"count": 0, "commonest": 0, "labels": {}}
+_NOTHING: Final[Mapping[str, Any]] = {"count": 0, "commonest": 0}
 
 Answer = tuple[Any, Sequence[float] | None]
 
@@ -148,8 +148,10 @@ class Collapse:
         commonest = (answers["commonest"] + 1) / (count + 2)
         if classes is None:
             return cls({}, share or commonest)
+        # Bundles that were made before labels were counted are judged by their whole answers.
+        labels = answers.get("labels") or dict.fromkeys(class_keys(classes), count)
         shares = {
-            label: share or _label_share(answers["labels"].get(key, 0), count)
+            label: share or _label_share(labels.get(key, 0), count)
             for label, key in zip(classes, class_keys(classes), strict=True)
         }
         return cls(shares, commonest)

@@ -190,6 +190,17 @@ def test_one_label_is_no_collapse_where_it_is_not_known_how_rare_the_others_are(
     assert watch.state() == State(True, "answer", "no", 1)
 
 
+@pytest.mark.parametrize("baseline", [{}, {"answers": {"count": 98, "commonest": 9}}])
+def test_a_bundle_without_counts_of_its_labels_is_judged_by_whole_answers(
+    baseline: dict[str, Any],
+) -> None:
+    watch = Collapse.of(LABELS, baseline)
+    watch.observe(answers([0] * 20_000))
+    assert watch.state() == State(False)
+    watch.observe([("no", [0.5, 0.5])] * 107)
+    assert watch.state() == State(True, "answer", "no", 1)
+
+
 def test_a_share_that_the_definition_gives_counts_in_place_of_the_held_out_one() -> None:
     held_out = {"answers": {"count": 1_000, "commonest": 4, "labels": {"no": 500, "yes": 500}}}
     stream = answers([0] * 9_000)
