@@ -83,7 +83,7 @@ def test_rows_are_answered_as_if_each_came_alone(stand, house):
     answers = json.loads(body)["predictions"]
     alone = [json.loads(answered(made.endpoint, json.dumps(row).encode())) for row in rows]
     assert [a["prediction"] for a in answers] == [a["prediction"] for a in alone]
-    assert steps == 5  # four times predicted, once logged
+    assert steps == 6  # four times predicted, once logged, once noted by the watch
     records = made.log.records[:100]
     assert [r["row"] for r in records] == rows
     assert [r["prediction_id"] for r in records] == [a["prediction_id"] for a in answers]
