@@ -100,15 +100,21 @@ class FaultyServer:
     """A real server; `fault` says what its model does from now on."""
 
     def __init__(
-        self, store: str, folder: Path, *words: str, model: str = "price", **environment: str
+        self,
+        store: str,
+        folder: Path,
+        *words: str,
+        model: str = "price",
+        state: Path | None = None,
+        **environment: str,
     ) -> None:
         self.model = model
-        self.state = folder
+        self.state = state or folder
         self._file = folder / "fault"
         self.fault("well")
         self._said = folder / "said"
         command = [sys.executable, str(Path(__file__).with_name("faulty_server.py"))]
-        places = {"STEELYARD_STATE": str(folder), "STEELYARD_STORE": store}
+        places = {"STEELYARD_STATE": str(self.state), "STEELYARD_STORE": store}
         with self._said.open("w") as said:
             self.process = subprocess.Popen(
                 [*command, str(self._file), "serve", model, "--port", "0", *words],
@@ -157,6 +163,13 @@ class FaultyServer:
                 found[" ".join(v for k, v in labels if k != "model")] = float(match[2])
         return {labels: value for labels, value in found.items() if value}
 
+    def memory(self) -> int:
+        """Return the most bytes of memory that it ever had."""
+        told = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmHWM:\s+(\d+) kB", told)
+        assert found
+        return int(found[1]) * 1024
+
     def end(self) -> int:
         """End it as an operator would; return its exit code."""
         if self.process.poll() is None:
@@ -189,7 +202,7 @@ class Heard:
 
     def between(self, begin: float = 0.0, end: float = float("inf")) -> Counter[str]:
         """Count the outcomes of a while."""
-        return Counter(outcome for at, outcome in self.outcomes if begin <= at < end)
+        return Counter(outcome for at, outcome in list(self.outcomes) if begin <= at < end)
 
     def recovery(self, healed: float) -> float:
         """Return the seconds until everything was right again, from `healed` on."""
@@ -200,8 +213,8 @@ class Load:
     """Clients that ask on and on, each one request after the other, on connections that they keep.
 
     A request has `together` rows. What it comes to is `right`, `fallback REASON`, `status NNN`,
-    `connection`, where it is lost before an answer began, `torn`, where amid one, `silence`, or
-    `wrong`: an answer without a mark that is not the right one.
+    `refused` where no connection is made, `cut off` where it is lost before an answer began, `torn`
+    where amid one, `silence`, or `wrong`: an answer without a mark that is not the right one.
     """
 
     def __init__(self, server: FaultyServer, known: Known, clients: int, together: int = 1) -> None:
@@ -231,7 +244,7 @@ class Load:
             try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
             except OSError:
-                self.heard.note("connection")
+                self.heard.note("refused")
                 await asyncio.sleep(0.02)
                 continue
             try:
@@ -262,7 +275,7 @@ class Load:
             self.heard.note("silence")
             return False
         except (OSError, EOFError):
-            self.heard.note("torn" if started else "connection")
+            self.heard.note("torn" if started else "cut off")
             await asyncio.sleep(0.02)
             return False
         status = int(lines[0].split()[1])
@@ -293,6 +306,12 @@ class Load:
             return f"fallback {answer['reason']}" if value == FALLBACK else "wrong"
         right = source == "model" and "reason" not in answer
         return "right" if right and value == self._known.answers[place] else "wrong"
+
+
+@pytest.fixture
+def register_price() -> Callable[[Config], Path]:
+    """Return what puts the model `price` into the store that the environment names."""
+    return lambda config: register("price", sy.Constant(FALLBACK), config)
 
 
 @pytest.fixture
