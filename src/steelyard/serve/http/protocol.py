@@ -32,6 +32,8 @@ _BODY_BYTES: Final = 64 * 1024
 _SEVERAL: Final = b'"rows"'
 _JSON: Final = b"application/json"
 _OK: Final = 200
+_LINGER_SECONDS: Final = 0.2
+"""How long an idle connection is kept when the server ends: its client cannot know that it does."""
 _CLOSE: Final = ((b"connection", b"close"),)
 _LAST_LINES: Final = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
 _UNPLAIN: Final = frozenset([b"transfer-encoding", b"content-encoding", b"upgrade", ORIGIN])
@@ -162,13 +164,23 @@ class Protocol(Bounded):
         return partial(self._settle_behind, place)
 
     def shutdown(self) -> None:
-        """Answer what was read and close; a request that is half read is answered first."""
+        """Answer what was read and close; a request that is half read is answered first.
+
+        So is one that the client of an idle connection sends at this moment.
+        """
         if self._waiting:
             self._front.batches.answer_all()
-        if (self._short or self._waiting) and not self.pipeline:
-            self._ending = True
-        else:
+        if self.pipeline or not _answered(self.cycle):
             super().shutdown()
+            return
+        self._ending = True
+        if not self._short and not self._waiting:
+            self.loop.call_later(_LINGER_SECONDS, self._close_idle)
+
+    def _close_idle(self) -> None:
+        idle = not self._short and not self._waiting and _answered(self.cycle)
+        if idle and not self.transport.is_closing():
+            self.transport.close()
 
     def refuse(self, status: int) -> None:
         """Answer what is no request, or not whole in time, behind what came before it; close."""
@@ -228,6 +240,8 @@ class Protocol(Bounded):
         if self._waiting and _answered(self.cycle):
             self.cycle = cast(RequestResponseCycle, _Earlier)
         super().on_headers_complete()
+        if self._ending:
+            self.cycle.keep_alive = False
 
     def _settle(self, outcome: _Outcome) -> None:
         """Give the answer to the first request that waits, and those behind it that are there."""

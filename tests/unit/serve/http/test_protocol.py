@@ -221,6 +221,20 @@ def test_large_bodies_leave_the_short_way(stand, limit, size, status):
     asyncio.run(ask())
 
 
+@pytest.mark.parametrize("route", [b"/predict/price", b"/invocations", b"/v2/models/price/infer"])
+@pytest.mark.parametrize("more", [b"", b"expect: 100-continue\r\n"])
+def test_a_body_that_will_be_too_large_is_refused_before_it_is_sent(stand, route, more):
+    async def ask():
+        async with stand(Limits(body_bytes=1_000)) as (_, reader, writer):
+            head = ROUTE.replace(b"/predict/price", route) + JSON + more
+            writer.write(head + b"content-length: 1001\r\n\r\n")
+            status, headers, _ = await response(reader)
+            assert (status, headers["connection"]) == (413, "close")
+            assert await reader.read() == b""
+
+    asyncio.run(ask())
+
+
 def test_a_chunked_body_is_taken(stand, house):
     async def ask():
         async with stand() as (_, reader, writer):
@@ -259,6 +273,32 @@ def test_a_server_that_ends_answers_what_is_half_read(stand, house):
             status, headers, _ = await response(reader)
             assert (status, headers["connection"]) == (200, "close")
             assert await reader.read() == b""
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_request_that_meets_the_end_of_the_server_is_answered(stand, house, several):
+    async def ask():
+        async with stand() as (made, reader, writer):
+            writer.write(request(house))
+            assert (await response(reader))[0] == 200
+            made.protocols[0].shutdown()
+            writer.write(request({"rows": [house]} if several else house))
+            status, headers, _ = await response(reader)
+            assert (status, headers["connection"]) == (200, "close")
+            assert await reader.read() == b""
+
+    asyncio.run(ask())
+
+
+def test_an_idle_connection_is_closed_when_the_server_ends(stand):
+    async def ask():
+        async with stand() as (made, reader, _):
+            while not made.protocols:
+                await asyncio.sleep(0.001)
+            made.protocols[0].shutdown()
+            assert await asyncio.wait_for(reader.read(), 5) == b""
 
     asyncio.run(ask())
 
