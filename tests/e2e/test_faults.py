@@ -104,7 +104,11 @@ class Course:
         said = self.server.said()
         for trouble in ("Exception in", "never retrieved", "never awaited"):
             assert trouble not in said, said[-3000:]
-        for name, found in (("before", self.before), ("during", self.during), ("after", self.after)):
+        for name, found in (
+            ("before", self.before),
+            ("during", self.during),
+            ("after", self.after),
+        ):
             if found:
                 self.tell(line(self.name, name, found))
         recovery = self.heard.recovery(self.healed) if self.after["right"] else float("nan")
@@ -248,7 +252,9 @@ STEADY = 3.5
 
 
 @pytest.mark.parametrize("workers", [2, only_long(1)])
-def test_a_server_that_is_told_to_end_answers_what_it_has_begun(faulty, load, course, workers) -> None:
+def test_a_server_that_is_told_to_end_answers_what_it_has_begun(
+    faulty, load, course, workers
+) -> None:
     server = faulty("--workers", str(workers))
     with course(f"SIGTERM, workers: {workers}", server, load(server), None) as ran:
         server.process.send_signal(signal.SIGTERM)
@@ -306,9 +312,7 @@ def test_a_full_disk(faulty, load, course, small_disk, policy) -> None:
     server = faulty("--on-full", policy, state=small_disk)
     ballast = small_disk / "ballast"
     answers = policy == "answer"
-    with course(
-        f"disk full, {policy}", server, load(server), ballast.unlink, drops=answers
-    ) as ran:
+    with course(f"disk full, {policy}", server, load(server), ballast.unlink, drops=answers) as ran:
         fill(ballast)
         if answers:
             wait_for(lambda: server.counted("log_dropped_total"))

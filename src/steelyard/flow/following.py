@@ -15,8 +15,8 @@ from steelyard.errors import RefusedError, SignatureError, UsageError
 from steelyard.flow.auditing import note
 from steelyard.flow.champions import stands_in
 from steelyard.flow.stores import open_ledger, trust_of
-from steelyard.registry.ledger import Ledger
 from steelyard.registry.events import event_key
+from steelyard.registry.ledger import Ledger
 from steelyard.registry.proof import is_passing
 from steelyard.registry.store import FolderStore
 from steelyard.serve.answer.version import Follow, Served

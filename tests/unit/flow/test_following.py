@@ -67,7 +67,7 @@ def test_a_store_that_is_taken_away_is_told_from_one_in_which_nothing_changes(
     store, away = Path(config.store), tmp_path / "away"
     store.rename(away)
     for _ in range(2):
-        with pytest.raises(NotFoundError, match="there is no .* in the store"):
+        with pytest.raises(NotFoundError, match=r"there is no .* in the store"):
             follow()
     away.rename(store)
     assert follow() == served

@@ -155,9 +155,12 @@ def test_an_answer_that_is_not_finite_is_the_fallbacks(broken, house, monkeypatc
 def test_no_answer_that_is_not_finite_leaves_even_past_the_guards(
     broken, house, monkeypatch, number
 ):
-    made, model = broken()
-    unseen = lambda rows, options: ([(number, None)] * len(rows), None)  # noqa: E731
-    monkeypatch.setattr(made.endpoint.loaded.predictor, "answer_some", unseen)
+    made, _ = broken()
+    monkeypatch.setattr(
+        made.endpoint.loaded.predictor,
+        "answer_some",
+        lambda rows, options: ([(number, None)] * len(rows), None),
+    )
     answers = [answered(made, house).document]
     answers += answered(made, {"rows": [house] * 40}).document["predictions"]
     assert {(one["source"], one["reason"]) for one in answers} == {("fallback", "not_finite")}
