@@ -187,6 +187,8 @@ class Front:
             outcome = error
         status, told, headers = self.response(outcome)
         form = forms.wanted.value if isinstance(outcome, bytes) else _JSON
+        # An error holds this frame, and with it all that was read, for as long as the frame holds it.
+        del outcome
         await send(_start(status, len(told), headers, form))
         await send({"type": "http.response.body", "body": told})
 

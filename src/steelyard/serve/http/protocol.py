@@ -237,9 +237,14 @@ class Protocol(Bounded):
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expects
         self.headers += headers
-        if self._waiting and _answered(self.cycle):
+        before = self.cycle
+        if self._waiting and _answered(before):
             self.cycle = cast(RequestResponseCycle, _Earlier)
-        super().on_headers_complete()
+        try:
+            super().on_headers_complete()
+        except BaseException:
+            self.cycle = before  # the URL is none: there is no request
+            raise
         if self._ending:
             self.cycle.keep_alive = False
 
