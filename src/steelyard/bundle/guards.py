@@ -7,7 +7,7 @@ batch; only a row that these find odd is looked at field by field.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,11 @@ class UnfitAnswerError(InputError):
         super().__init__(errors)
         self.reason = reason
         self.flags = flags
+
+    @classmethod
+    def not_finite(cls, flags: tuple[Flag, ...] = ()) -> Self:
+        """Return that an answer is not finite."""
+        return cls([_NOT_FINITE], "not_finite", flags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +175,7 @@ class Guard:
     def _checked_answer(self, prediction: Any, scores: Sequence[float] | None) -> Checked:
         numbers = [prediction] if scores is None else scores
         if not all(map(math.isfinite, numbers)):
-            return UnfitAnswerError([_NOT_FINITE], "not_finite")
+            return UnfitAnswerError.not_finite()
         if scores is not None or self._low <= prediction <= self._high:
             return ()
         if self._output_refused:

@@ -55,6 +55,15 @@ _Durability = Annotated[
 _OnFull = Annotated[
     Literal["refuse", "answer"], typer.Option(help="What to do when the log's disk is full.")
 ]
+_TimeoutMs = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=3_600_000,
+        help="How long a row that is asked alone may take where its request does not say; then its "
+        "fallback answers. 0 is for ever.",
+    ),
+]
 _Auth = Annotated[
     Literal["auto", "required", "off"],
     typer.Option(help="Ask for an API key: once one was made, always, or never."),
@@ -92,6 +101,7 @@ def serve(
     workers: _Workers = 1,
     durability: _Durability = "group",
     on_full: _OnFull = "refuse",
+    timeout_ms: _TimeoutMs = 1_000,
     auth: _Auth = "auto",
     tls_cert: _TlsCert = None,
     tls_key: _TlsKey = None,
@@ -127,6 +137,7 @@ def serve(
         workers=workers,
         durability=durability,
         on_full=on_full,
+        timeout_ms=timeout_ms,
         security=secured(config, wanted),
         log_form=None if log_format == "auto" else log_format,
         access_log=access_log,

@@ -1,6 +1,7 @@
 """What a server serves: a reference that is followed as its alias moves, or a folder as it is."""
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from steelyard.errors import RefusedError, SignatureError, UsageError
 from steelyard.flow.auditing import note
 from steelyard.flow.champions import stands_in
 from steelyard.flow.stores import open_ledger, trust_of
+from steelyard.registry.events import event_key
 from steelyard.registry.ledger import Ledger
 from steelyard.registry.proof import is_passing
 from steelyard.registry.store import FolderStore
@@ -23,6 +25,8 @@ __all__ = ["Subject", "subject"]
 
 _VERDICT: Final = "verdict.json"
 _SIGNATURE: Final = "model.sig"
+_SURE_SECONDS: Final = 2.0
+"""How long a store may be gone before it is noticed; a bucket's reads cost money."""
 _FIX: Final = (
     "Give a folder with one bundle, or set STEELYARD_STORE to a store and STEELYARD_REF to a model."
 )
@@ -66,6 +70,7 @@ def subject(ref: str, config: Config) -> Subject:
 
 def _followed(reference: Reference, ledger: Ledger, config: Config) -> Follow:
     seen: tuple[int, Served] | None = None
+    sure_at = 0.0
     told = ""
 
     def prove(version: Version) -> None:
@@ -80,7 +85,7 @@ def _followed(reference: Reference, ledger: Ledger, config: Config) -> Follow:
             raise
 
     def follow() -> Served:
-        nonlocal seen
+        nonlocal seen, sure_at
         tail = ledger.tail(reference.model)
         if seen is None or seen[0] != tail:
             version = ledger.resolve(reference)
@@ -88,6 +93,10 @@ def _followed(reference: Reference, ledger: Ledger, config: Config) -> Follow:
             folder = ledger.bundle_folder(version)
             previous = stands_in(ledger, version, folder)
             seen = (tail, Served(version.number, version.bundle, folder, previous))
+        elif time.monotonic() - sure_at >= _SURE_SECONDS:
+            # A store that was taken away has no further event either.
+            ledger.store.read(event_key(reference.model, tail))
+            sure_at = time.monotonic()
         return seen[1]
 
     return follow

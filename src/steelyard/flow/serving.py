@@ -24,6 +24,7 @@ from steelyard.flow.following import subject
 from steelyard.flow.securing import tell_open
 from steelyard.predictions.writer import PredictionWriter
 from steelyard.serve.answer.endpoint import Endpoint
+from steelyard.serve.answer.limits import Limits
 from steelyard.serve.answer.version import Served
 from steelyard.serve.contracts.table import contracts_of
 from steelyard.serve.observe import logs
@@ -49,7 +50,8 @@ class Options:
     """How a version is served, with the defaults of the command line.
 
     `log_form` None means text where a person reads what the server says, and JSON otherwise.
-    `contracts` are the wire contracts that are chosen where paths clash.
+    `contracts` are the wire contracts that are chosen where paths clash. `timeout_ms` is how long a
+    row that is asked alone may take where its request does not say; 0 is for ever.
     """
 
     host: str = "127.0.0.1"
@@ -57,6 +59,7 @@ class Options:
     workers: int = 1
     durability: Durability = "group"
     on_full: OnFull = "refuse"
+    timeout_ms: int = Limits().timeout_ms
     security: Security = field(default_factory=Security)
     log_form: logs.Form | None = None
     access_log: bool = False
@@ -102,6 +105,7 @@ def serve_reference(ref: str, config: Config, options: Options) -> None:
             log_problem,
             shared=counters,
             workers=options.workers,
+            limits=Limits(timeout_ms=options.timeout_ms),
             security=options.security,
             access_log=options.access_log,
             traced=traced,

@@ -1,15 +1,14 @@
 """Takes over the version that an alias moves to, while the server answers."""
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Sequence
 from typing import Final
 
-from steelyard.errors import RefusedError, SteelyardError
+from steelyard.errors import RefusedError
 from steelyard.serve.answer.endpoint import Endpoint
 from steelyard.serve.answer.version import Follow, Served, load
 from steelyard.serve.observe.metrics import Metrics
+from steelyard.serve.turns import Turns
 
 __all__ = ["Follower"]
 
@@ -19,11 +18,11 @@ _AGAIN_SECONDS: Final = 30.0
 """How long a version that was refused is left alone; reading it every time would cost a core."""
 
 
-class Follower(threading.Thread):
+class Follower(Turns):
     """Asks which version to serve and swaps it in, verified; keeps the old one where it is not.
 
-    Requests that are under way end on the version that they began with. `also` is called at every
-    turn: what else the server does now and then.
+    Requests that are under way end on the version that they began with. A thread of its own: a store
+    that is away may let it wait for half a minute.
     """
 
     def __init__(
@@ -33,41 +32,26 @@ class Follower(threading.Thread):
         metrics: Metrics,
         *,
         seconds: float = 0.5,
-        also: Sequence[Callable[[], None]] = (),
     ) -> None:
-        super().__init__(name="follow-version", daemon=True)
-        self._also = also
+        super().__init__("follow-version", [self.step], seconds=seconds)
         self._endpoint = endpoint
         self._follow = follow
         self._metrics = metrics
-        self._seconds = seconds
         self._refused: Served | None = None
         self._refused_at = 0.0
-        self._stopped = threading.Event()
-
-    def run(self) -> None:
-        """Follow until stopped."""
-        while not self._stopped.wait(self._seconds):
-            self.step()
-            for call in self._also:
-                call()
 
     def step(self) -> None:
         """Ask once, and take over what is wanted."""
         try:
             wanted = self._follow()
-        except (SteelyardError, OSError) as error:
-            # A store that is away is no reason to stop answering, but it has to show.
-            self._fall_behind("behind", f"cannot see which version is wanted: {error}")
+        except Exception as error:  # noqa: BLE001  # a store that is away does not end the answers
+            reason = str(error) or type(error).__name__
+            self._fall_behind("behind", f"cannot see which version is wanted: {reason}")
             return
         if wanted == self._endpoint.loaded.served:
             self._endpoint.behind = ""
         elif wanted != self._refused or time.monotonic() - self._refused_at >= _AGAIN_SECONDS:
             self._take(wanted)
-
-    def stop(self) -> None:
-        """Stop following."""
-        self._stopped.set()
 
     def _take(self, wanted: Served) -> None:
         try:

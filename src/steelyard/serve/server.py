@@ -34,6 +34,7 @@ from steelyard.serve.observe.requests import AccessLog, Traced
 from steelyard.serve.observe.tracing import Tracing, trace_id
 from steelyard.serve.secure.security import Security
 from steelyard.serve.secure.tls import Tls
+from steelyard.serve.turns import Turns
 
 __all__ = ["Setup", "bind", "kept_port", "work"]
 
@@ -201,21 +202,23 @@ def work(
         endpoint, metrics, pages, lambda: len(server.server_state.connections), security.access
     )
     admin = Admin(front, security, setup.shared, not_ready)
-    also = [endpoint.watch.judge, metrics.publish, endpoint.calls.watch, admin.follow]
+    regularly = [endpoint.watch.judge, metrics.publish, endpoint.calls.watch, admin.follow]
     if setup.with_parent:
-        also.append(partial(_end_without, parent))
-    follower = Follower(endpoint, setup.follow, metrics, also=also)
+        regularly.append(partial(_end_without, parent))
+    threads = [Follower(endpoint, setup.follow, metrics), Turns("regularly", regularly)]
     try:
         front.told, front.tracing = _told_of(front, setup.access_log, tracing), tracing
         at = (admin, bind(*security.admin)) if security.admin else None
         grpc = GrpcServer(front, not_ready, setup.grpc, security.tls) if setup.grpc else None
         server = _Server(_config(front, security.tls), front, at, grpc, started)
         listening.listen(_BACKLOG)
-        follower.start()
+        for thread in threads:
+            thread.start()
         _freeze()
         server.run(sockets=[listening])
     finally:
-        follower.stop()
+        for thread in threads:
+            thread.stop()
         security.stop()
         endpoint.calls.close()
         metrics.publish()

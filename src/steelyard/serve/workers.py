@@ -91,7 +91,10 @@ class _Workers:
         fields = {"event": "worker_death", "worker": place, "pid": pid}
         _log.error("Worker %d (%d) died: %s.", place, pid, how, extra=fields)
         if self._setup.shared is not None:
-            bury(self._setup.shared, pid)
+            try:
+                bury(self._setup.shared, pid)
+            except Exception as error:  # noqa: BLE001  # only counts: the worker is replaced all the same
+                _log.error("What worker %d counted is lost.", place, exc_info=error)
         steady = time.monotonic() - self._born.pop(pid) >= _STEADY_SECONDS
         self._early = 0 if steady else self._early + 1
         if self._early >= _EARLY_DEATHS:

@@ -55,6 +55,24 @@ def test_a_reference_is_followed_in_the_store(config: Config, tmp_path: Path) ->
         subject("chrun", config).follow()
 
 
+def test_a_store_that_is_taken_away_is_told_from_one_in_which_nothing_changes(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = open_ledger(config)
+    register(ledger, tmp_path)
+    ledger.promote(Reference("churn", version=1), reason="", by="test")
+    follow = subject("churn", config).follow
+    monkeypatch.setattr("steelyard.flow.following._SURE_SECONDS", 0.0)
+    served = follow()
+    store, away = Path(config.store), tmp_path / "away"
+    store.rename(away)
+    for _ in range(2):
+        with pytest.raises(NotFoundError, match=r"there is no .* in the store"):
+            follow()
+    away.rename(store)
+    assert follow() == served
+
+
 def test_a_bundle_alone_is_version_0(config: Config, tmp_path: Path) -> None:
     bundle, folder = sealed(tmp_path / "made")
     for place in (folder, folder.parent):  # also where a package has the bundle's folder in it

@@ -117,15 +117,21 @@ def test_a_store_that_is_away_is_told_and_does_not_end_the_answers(followed, bun
     assert made.endpoint.behind == ""
 
 
+def test_whatever_a_store_raises_is_told(followed, bundles, house):
+    made, wanted, follower = followed
+    wanted.now = ZeroDivisionError()
+    follower.step()
+    assert "ZeroDivisionError" in made.endpoint.behind
+    assert version_of(made, house) == 2
+
+
 def test_it_follows_in_the_background_until_it_is_stopped(stand, bundles, house):
     made = stand("price")
     wanted = Wanted(bundles["price"])
-    turns = []
-    also = [lambda: turns.append(1)]
-    follower = Follower(made.endpoint, wanted, made.metrics, seconds=0.01, also=also)
+    follower = Follower(made.endpoint, wanted, made.metrics, seconds=0.01)
     follower.start()
     deadline = time.monotonic() + 10
-    while len(turns) < 3 and time.monotonic() < deadline:
+    while wanted.asked < 3 and time.monotonic() < deadline:
         time.sleep(0.005)
     follower.stop()
     follower.join(5)

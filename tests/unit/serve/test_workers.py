@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -191,6 +192,17 @@ def test_a_killed_worker_is_replaced_and_no_answer_is_lost(run, house):
     assert eventually(answers)
     assert server.end() == 0
     assert Counter(logged(server)) == Counter(ids)
+
+
+def test_a_killed_worker_is_replaced_also_where_its_counts_cannot_be_kept(run, house, tmp_path):
+    server = run(workers=2)
+    assert eventually(lambda: len(server.workers) == 2)
+    before = set(server.workers)
+    shutil.rmtree(tmp_path / "shared")
+    os.kill(min(before), signal.SIGKILL)
+    assert eventually(lambda: len(set(server.workers) - before) == 1)
+    assert server.ask("/predict/price", house)[0] == 200
+    assert server.end() == 0
 
 
 def test_any_worker_shows_the_counters_of_all(run, house):

@@ -6,6 +6,7 @@ While a slow model works in its thread, rows gather here.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +17,8 @@ from steelyard.serve.answer.calls import Scored, broken, late
 from steelyard.serve.answer.endpoint import AT_ONCE, Asked, Endpoint, Outcome
 
 __all__ = ["Batches", "BusyError", "Settle"]
+
+_log = logging.getLogger(__name__)
 
 Settle = Callable[[Any], None]
 """Takes an answer, as bytes or `Answered` by how it was asked for, or the error that it is none."""
@@ -64,9 +67,8 @@ class Batches:
             return
         waiting.append((asked, settle))
         if self.slow:
-            if self._slowly is None:
-                self._slowly = asyncio.get_running_loop().create_task(self._answer_slowly())
-            elif asked.due < self._until:
+            self._begin_slowly()
+            if asked.due < self._until:
                 self._hurry.set()
         elif len(waiting) >= self._connections():
             self.answer_all()  # nobody else can join: each further turn of the loop would cost
@@ -81,9 +83,11 @@ class Batches:
         return future
 
     def answer_all(self) -> None:
-        """Answer the rows that wait, in place."""
-        while batch := self._taken():
-            self._answer(batch)
+        """Answer the rows that wait, in place; those for which the model is slow go on to wait."""
+        while self._waiting and not self.slow:
+            self._answer(self._taken())
+        if self._waiting:
+            self._begin_slowly()
 
     def _taken(self) -> list[_Waiting]:
         """Take rows of one version: another may have been taken over between two requests."""
@@ -111,31 +115,43 @@ class Batches:
             return
         _settle_all(batch, outcomes)
 
+    def _begin_slowly(self) -> None:
+        if self._slowly is None:
+            self._slowly = asyncio.get_running_loop().create_task(self._answer_slowly())
+
     async def _answer_slowly(self) -> None:
         """Answer rows by calls in the thread until none waits; nobody waits longer than it may."""
         try:
             while batch := self._taken():
-                await self._answer_in_time(batch)
+                left = dict(enumerate(batch))
+                try:
+                    await self._answer_in_time(left)
+                except Exception as error:  # noqa: BLE001  # the edge: nobody is left to wait for ever
+                    _settle_all(list(left.values()), [error] * len(left))
         finally:
             self._slowly = None
 
-    async def _answer_in_time(self, batch: list[_Waiting]) -> None:
+    async def _answer_in_time(self, left: dict[int, _Waiting]) -> None:
+        """Answer a batch, taking from `left` whoever is answered."""
         begun = time.perf_counter_ns()
-        calls = self._endpoint.calls
+        calls, batch = self._endpoint.calls, list(left.values())
         if calls.refuses:
+            left.clear()
             self._finish(batch, [broken()] * len(batch), begun)
             return
         call = calls.in_thread(batch[0][0].loaded, [asked.values for asked, _ in batch])
-        left = dict(enumerate(batch))
         while left and not call.done():
             await self._wait(call, min(asked.due for asked, _ in [*left.values(), *self._waiting]))
             if not call.done():
-                left = self._without_late(left, begun)
+                self._take_late(left, begun)
         if not left:
             calls.give_up(call)
             return
         scored = call.result()
-        self._finish(list(left.values()), [scored[i] for i in left], begun)
+        found = [scored[i] for i in left]
+        batch = list(left.values())
+        left.clear()
+        self._finish(batch, found, begun)
 
     async def _wait(self, call: "asyncio.Future[Any]", until: int) -> None:
         """Wait for a call until some time, or until a row comes that has less time."""
@@ -146,19 +162,22 @@ class Batches:
         await asyncio.wait([call, hurry], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
 
-    def _without_late(self, left: dict[int, _Waiting], begun: int) -> dict[int, _Waiting]:
+    def _take_late(self, left: dict[int, _Waiting], begun: int) -> None:
         """Answer those whose time is up, of a batch and of the rows that wait behind it."""
         now = time.perf_counter_ns()
-        gone = [one for one in (*left.values(), *self._waiting) if one[0].due <= now]
+        gone = [left.pop(i) for i in [i for i, one in left.items() if one[0].due <= now]]
+        gone += [one for one in self._waiting if one[0].due <= now]
         self._waiting = [one for one in self._waiting if one[0].due > now]
         for one in gone:
             self._finish([one], [late()], begun)
-        return {i: one for i, one in left.items() if one[0].due > now}
 
 
 def _settle_all(batch: list[_Waiting], outcomes: Sequence[Outcome | Exception]) -> None:
     for (_, settle), outcome in zip(batch, outcomes, strict=True):
-        settle(outcome)
+        try:
+            settle(outcome)
+        except Exception as error:  # noqa: BLE001  # one client's trouble must not reach the next
+            _log.error("An answer could not be given.", exc_info=error)
 
 
 def _resolve(future: "asyncio.Future[Any]", outcome: Outcome | Exception) -> None:

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from math import isfinite
+from typing import Any, Final, NamedTuple, Self, TypeVar, cast
 
 import numpy.typing as npt
 
@@ -236,6 +237,10 @@ class Endpoint:
             flags = found.flags
             for flag in flags:
                 self._metrics.flagged(flag.field, flag.rule)
+        answer = found.answer if isinstance(found, Flagged) else found
+        if isinstance(answer, tuple) and not _is_finite(answer):
+            # The guards have seen to it; but what is no JSON may not leave, whatever slipped by.
+            found = UnfitAnswerError.not_finite(flags)
         if isinstance(found, (UnfitAnswerError, ModelError)):
             self._metrics.count("failures", found.reason)
             spare = None if loaded.fallback is None else loaded.fallback(values)
@@ -247,7 +252,7 @@ class Endpoint:
             self._metrics.refused(found, loaded.names)
         if isinstance(found, SteelyardError):
             raise found
-        answer = found.answer if isinstance(found, Flagged) else found
+        assert isinstance(answer, tuple)
         mark = Mark("model", "", flags) if flags else PLAIN
         return _Predicted(answer, loaded.texts(answer), mark)
 
@@ -347,6 +352,11 @@ class Endpoint:
         seconds = min(due - now, self._time) / 1e9
         scored: Sequence[Scored] = yield self.calls.in_time(loaded, rows.values, seconds)
         return scored
+
+
+def _is_finite(answer: Answer) -> bool:
+    prediction, scores = answer
+    return isfinite(cast(float, prediction) if scores is None else sum(scores))
 
 
 def _checked(loaded: LoadedVersion, row: Mapping[str, Any]) -> tuple[Any, ...] | InputError:

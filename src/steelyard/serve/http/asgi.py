@@ -173,10 +173,7 @@ class Front:
         forms = PLAIN_FORMS
         try:
             forms = forms_of(scope["headers"])
-            message = await receive()
-            body = _whole_body(message, self.limits.body_bytes)
-            if body is None:
-                body = await self._gathered(scope, message, receive)
+            body = await self.body(scope, receive)
             given = scope["headers"]
             terms = Terms(timeout_of(given), request_key(given), following())
             answer = partial(self._answer, body, forms, terms)
@@ -190,6 +187,8 @@ class Front:
             outcome = error
         status, told, headers = self.response(outcome)
         form = forms.wanted.value if isinstance(outcome, bytes) else _JSON
+        # An error holds this frame, and with it all that was read, for as long as the frame holds it.
+        del outcome
         await send(_start(status, len(told), headers, form))
         await send({"type": "http.response.body", "body": told})
 
@@ -249,15 +248,15 @@ class Front:
 
         Raises BodyTooLargeError, ClientGoneError.
         """
+        # What the client declares is refused before it is read, or sent.
+        self._check_size(_declared_size(scope["headers"]))
         message = await receive()
         body = _whole_body(message, self.limits.body_bytes)
-        return await self._gathered(scope, message, receive) if body is None else body
+        return await self._gathered(message, receive) if body is None else body
 
-    async def _gathered(self, scope: Scope, message: Message, receive: Receive) -> bytes:
+    async def _gathered(self, message: Message, receive: Receive) -> bytes:
         """Return the body that `message` begins."""
         parts: list[bytes] = []
-        # What the client declares is refused before it is read.
-        self._check_size(_declared_size(scope["headers"]))
         while True:
             if message["type"] == "http.disconnect":
                 raise ClientGoneError

@@ -1,5 +1,6 @@
 """What one worker counts on the request path: plain numbers, cheap to add to and to write down."""
 
+import logging
 import os
 import threading
 from collections import Counter, deque
@@ -24,6 +25,8 @@ from steelyard.serve.observe.tallies import (
 )
 
 __all__ = ["CountedLog", "Metrics"]
+
+_log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 128
 """Rows summed up together: a microsecond each, in a tenth of a millisecond in which none is answered."""
@@ -201,11 +204,17 @@ class Metrics:
         return Counted(counters, listed, histograms, (self.place, os.getpid()))
 
     def publish(self) -> None:
-        """Sum up, and leave this worker's counters where the other workers find them."""
+        """Sum up, and leave this worker's counters where the other workers find them.
+
+        Where the disk does not take them, the others tell what they were told last.
+        """
         if self._shared is None:
             self._sum_up()
-        else:
+            return
+        try:
             self._shared.write(self.counted())
+        except OSError as error:
+            _log.warning("Other workers cannot be told what this one counts: %s", error.strerror)
 
     def everyone(self) -> list[Counted]:
         """Return the counters of all workers, also of those that died; this one's come first."""

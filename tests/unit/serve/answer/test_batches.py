@@ -138,3 +138,63 @@ def test_a_row_of_another_contract_joins_and_is_answered_as_a_record(made, house
     records = made.log.records
     assert [record["row"] for record in records] == [house, house]
     assert records[1]["prediction_id"] == other.prediction_id
+
+
+def test_an_answer_that_cannot_be_given_keeps_none_of_the_others_waiting(made, house, caplog):
+    given = []
+
+    def broken(outcome):
+        raise OSError("nobody there")
+
+    async def all_at_once():
+        batches = Batches(made.endpoint, lambda: 3)
+        for settle in (given.append, broken, given.append):
+            batches.add(made.endpoint.ask(json.dumps(house).encode()), settle)
+
+    asyncio.run(all_at_once())
+    assert [json.loads(answer)["model"] for answer in given] == ["price"] * 2
+    assert "An answer could not be given" in caplog.text
+
+
+def test_where_a_slow_model_cannot_be_called_every_row_is_told(made, house):
+    made.endpoint.calls.slow = True
+
+    async def all_at_once():
+        await Batches(made.endpoint, lambda: 1).answer(ask(made, house))
+        made.endpoint.calls.close()
+        batches = Batches(made.endpoint, lambda: 1)
+        futures = [batches.answer(ask(made, house)) for _ in range(40)]
+        return await asyncio.wait_for(asyncio.gather(*futures, return_exceptions=True), 10)
+
+    assert {type(answer) for answer in asyncio.run(all_at_once())} == {RuntimeError}
+
+
+def ask(made, row):
+    return made.endpoint.ask(json.dumps(row).encode())
+
+
+def test_rows_that_wait_for_a_slow_model_never_hold_up_the_loop(made, house):
+    in_place = []
+    answer = made.endpoint.answer
+
+    def turning_slow(asked):
+        in_place.append(len(asked))
+        made.endpoint.calls.slow = True
+        return answer(asked)
+
+    async def all_at_once():
+        batches = Batches(made.endpoint, lambda: 1_000)
+        futures = [batches.answer(ask(made, house)) for _ in range(70)]
+        batches.answer_all()
+        batches.answer_all()
+        assert [future.done() for future in futures].count(True) == 32
+        return await asyncio.gather(*futures)
+
+    made.endpoint.answer = turning_slow
+    try:
+        answers = asyncio.run(all_at_once())
+    finally:
+        made.endpoint.answer = answer
+        made.endpoint.calls.close()
+    assert in_place == [32]
+    assert len({json.loads(answer)["prediction_id"] for answer in answers}) == 70

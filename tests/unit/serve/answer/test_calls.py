@@ -151,6 +151,27 @@ def test_an_answer_that_is_not_finite_is_the_fallbacks(broken, house, monkeypatc
     assert [one["reason"] for one in many] == ["not_finite"] * 3
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_no_answer_that_is_not_finite_leaves_even_past_the_guards(
+    broken, house, monkeypatch, number
+):
+    made, _ = broken()
+    monkeypatch.setattr(
+        made.endpoint.loaded.predictor,
+        "answer_some",
+        lambda rows, options: ([(number, None)] * len(rows), None),
+    )
+    answers = [answered(made, house).document]
+    answers += answered(made, {"rows": [house] * 40}).document["predictions"]
+    assert {(one["source"], one["reason"]) for one in answers} == {("fallback", "not_finite")}
+    assert {record["source"] for record in made.log.records} == {"fallback"}
+    monkeypatch.setattr(made.endpoint.loaded, "fallback", None)
+    assert answered(made, house).status == 422
+    refused = answered(made, {"rows": [house] * 40})
+    assert (refused.status, refused.document["errors"][0]["field"]) == (422, "rows.0.body")
+    assert len(made.log.records) == 41
+
+
 def test_a_late_answer_is_the_fallbacks(broken, house):
     made, model = broken()
     model.sleeps = 0.02

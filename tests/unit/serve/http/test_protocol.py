@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -39,13 +40,13 @@ class Stand:
         config.load()
         config.loaded_app = self.front
         made = Protocol(config, self.state, {})
-        settle = made._settle
+        send = made._send
 
-        def settled(outcome):
+        def sent(outcome):
             self.short += 1
-            settle(outcome)
+            send(outcome)
 
-        made._settle = settled
+        made._send = sent
         self.protocols.append(made)
         return made
 
@@ -220,6 +221,20 @@ def test_large_bodies_leave_the_short_way(stand, limit, size, status):
     asyncio.run(ask())
 
 
+@pytest.mark.parametrize("route", [b"/predict/price", b"/invocations", b"/v2/models/price/infer"])
+@pytest.mark.parametrize("more", [b"", b"expect: 100-continue\r\n"])
+def test_a_body_that_will_be_too_large_is_refused_before_it_is_sent(stand, route, more):
+    async def ask():
+        async with stand(Limits(body_bytes=1_000)) as (_, reader, writer):
+            head = ROUTE.replace(b"/predict/price", route) + JSON + more
+            writer.write(head + b"content-length: 1001\r\n\r\n")
+            status, headers, _ = await response(reader)
+            assert (status, headers["connection"]) == (413, "close")
+            assert await reader.read() == b""
+
+    asyncio.run(ask())
+
+
 def test_a_chunked_body_is_taken(stand, house):
     async def ask():
         async with stand() as (_, reader, writer):
@@ -258,6 +273,32 @@ def test_a_server_that_ends_answers_what_is_half_read(stand, house):
             status, headers, _ = await response(reader)
             assert (status, headers["connection"]) == (200, "close")
             assert await reader.read() == b""
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_request_that_meets_the_end_of_the_server_is_answered(stand, house, several):
+    async def ask():
+        async with stand() as (made, reader, writer):
+            writer.write(request(house))
+            assert (await response(reader))[0] == 200
+            made.protocols[0].shutdown()
+            writer.write(request({"rows": [house]} if several else house))
+            status, headers, _ = await response(reader)
+            assert (status, headers["connection"]) == (200, "close")
+            assert await reader.read() == b""
+
+    asyncio.run(ask())
+
+
+def test_an_idle_connection_is_closed_when_the_server_ends(stand):
+    async def ask():
+        async with stand() as (made, reader, _):
+            while not made.protocols:
+                await asyncio.sleep(0.001)
+            made.protocols[0].shutdown()
+            assert await asyncio.wait_for(reader.read(), 5) == b""
 
     asyncio.run(ask())
 
@@ -443,5 +484,105 @@ def test_a_bad_key_is_refused_in_the_same_words_as_ever(stand, house):
             status, _, document = await response(reader)
             assert (status, document["errors"][0]["got"]) == (422, "mine")
             assert not made.made.log.lines
+
+    asyncio.run(ask())
+
+
+HEALTH = b"GET /health/live HTTP/1.1\r\nhost: here\r\n\r\n"
+
+
+@pytest.fixture
+def sleepy(monkeypatch):
+    """Return what makes the model of a stand slow when some rows wait for it, each call a while."""
+
+    def make(made, after=1, seconds=0.05):
+        endpoint, batches = made.made.endpoint, made.made.front.batches
+        answer, add = endpoint.loaded.predictor.answer_some, batches.add
+        added = []
+
+        def slow(rows, options=None):
+            time.sleep(seconds)
+            return answer(rows, options)
+
+        def adding(asked, settle):
+            add(asked, settle)
+            added.append(asked)
+            if len(added) == after:
+                endpoint.calls.slow = True
+
+        monkeypatch.setattr(batches, "_connections", lambda: 1_000)
+        monkeypatch.setattr(batches, "add", adding)
+        monkeypatch.setattr(endpoint.loaded.predictor, "answer_some", slow)
+        return added
+
+    return make
+
+
+def test_answers_keep_the_order_of_requests_also_where_the_model_turns_slow(stand, house, sleepy):
+    async def ask():
+        async with stand() as (made, reader, writer):
+            sleepy(made, after=3)
+            made.made.endpoint.loaded.fallback, before = None, made.made.endpoint.loaded.fallback
+            hasty = JSON + b"steelyard-timeout-ms: 10\r\n"
+            try:
+                writer.write(
+                    request({**house, "area": 1.0})
+                    + request({**house, "area": 2.0}, hasty)
+                    + request({**house, "area": 3.0})
+                    + HEALTH
+                    + request({**house, "rooms": 0})
+                    + request({**house, "area": 4.0})
+                )
+                found = [await response(reader) for _ in range(6)]
+            finally:
+                made.made.endpoint.loaded.fallback = before
+            assert [status for status, _, _ in found] == [200, 503, 200, 200, 422, 200]
+            assert found[3][2] == {"live": True}
+            ids = [found[i][2]["prediction_id"] for i in (0, 2, 5)]
+            logged = {one["prediction_id"]: one["row"]["area"] for one in made.made.log.records}
+            assert [logged[i] for i in ids] == [1.0, 3.0, 4.0]
+            assert (made.short, made.long) == (3, 3)
+
+    asyncio.run(ask())
+
+
+def test_an_error_keeps_behind_a_row_that_waits_for_a_slow_model(stand, house, sleepy):
+    async def ask():
+        async with stand() as (made, reader, writer):
+            sleepy(made)
+            writer.write(request(house))
+            whole = request({**house, "rooms": 0})
+            # Its head comes while the model is fast, its end when it is slow.
+            made.made.endpoint.calls.slow = False
+            writer.write(whole)
+            found = [await response(reader) for _ in range(2)]
+            assert [status for status, _, _ in found] == [200, 422]
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    "ending", ["shutdown", "no request\r\n\r\n", "GET http://here HTTP/1.1\r\n\r\n"]
+)
+def test_what_waits_for_a_slow_model_is_answered_before_the_connection_ends(
+    stand, house, sleepy, ending
+):
+    async def ask():
+        async with stand() as (made, reader, writer):
+            added = sleepy(made, after=2)
+            writer.write(request(house) * 2)
+            while len(added) < 2:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
+            calls = asyncio.get_running_loop().time()
+            if ending == "shutdown":
+                made.protocols[0].shutdown()
+            else:
+                writer.write(ending.encode())
+            assert asyncio.get_running_loop().time() - calls < 0.04, "the loop was held up"
+            found = [await response(reader) for _ in range(2)]
+            assert [status for status, _, _ in found] == [200, 200]
+            assert [headers.get("connection") for _, headers, _ in found][1] == "close"
+            assert await reader.read() == b""
 
     asyncio.run(ask())

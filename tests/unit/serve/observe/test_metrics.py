@@ -240,6 +240,14 @@ def test_every_family_is_openmetrics_with_its_unit_and_its_meaning(stand, tmp_pa
         assert found.documentation == family.help
 
 
+def test_counters_that_cannot_be_left_for_others_end_nothing(stand, tmp_path, caplog):
+    metrics = Metrics("price", stand("price").log, tmp_path / "gone")
+    metrics.responded("/predict", 200)
+    metrics.publish()
+    assert "cannot be told" in caplog.text
+    assert (("/predict", "200"), 1) in metrics.counted().counters["responses"]
+
+
 def test_any_worker_tells_the_sum_over_all_and_over_the_dead(stand, tmp_path):
     log = stand("price").log
     mine, other = Metrics("price", log, tmp_path), Metrics("price", log, tmp_path, place=1)
