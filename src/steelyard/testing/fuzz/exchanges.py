@@ -17,7 +17,9 @@ _BOUND_SECONDS: Final = 60.0
 """A connection that was told so ends in this time."""
 _LONGEST_PATIENCE_SECONDS: Final = 100.0
 _RETRIES: Final = 10
+_OWN_DELAY_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 0.5
+_START: Final = b"HTTP/1.1 "
 _PART: Final = 1 << 16
 _LARGEST: Final = 1 << 26
 _SHOWN: Final = 300
@@ -57,7 +59,7 @@ async def exchanged(
     if late:
         problems.append(late)
     # A connection that was cut off may end within a head.
-    if rest and (b"\r\n\r\n" in rest or not (rest.startswith(b"HTTP/1.1 ") or len(rest) < 9)):
+    if rest and (b"\r\n\r\n" in rest or not _START.startswith(rest[: len(_START)])):
         problems.append("bytes that are no response")
         outcome.came = rest[:_SHOWN]
     outcome.problem = problems[0] if problems else ""
@@ -129,7 +131,23 @@ def _tell_end(sending: "asyncio.Task[asyncio.StreamWriter]") -> bool:
 
 async def exchanged_once(host: str, port: int, data: bytes) -> Response:
     """Return the response to one good request. Raises OSError where none comes in time."""
-    reader, writer = await _connected(host, port)
+    for _ in range(_RETRIES):
+        begun = time.monotonic()
+        reader, writer = await _connected(host, port)
+        delay = time.monotonic() - begun
+        found = await _one(reader, writer, data)
+        # A server need not wait for a client that is itself too busy to send.
+        if found is not None or delay < _OWN_DELAY_SECONDS:
+            break
+    if found is None:
+        raise ConnectionError("the connection ended without an answer")
+    return found
+
+
+async def _one(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes
+) -> Response | None:
+    """Return the response to one good request; nothing where the connection ends before."""
     came = bytearray()
     try:
         async with asyncio.timeout(_BOUND_SECONDS):
@@ -143,6 +161,6 @@ async def exchanged_once(host: str, port: int, data: bytes) -> Response:
                 if finals and finals[-1].whole:
                     return finals[-1]
                 if not part:
-                    raise ConnectionError("the connection ended without an answer")
+                    return None
     finally:
         writer.transport.abort()
