@@ -22,7 +22,6 @@ def held_to(url: str, folder: Path, examples: int, *headers: str) -> None:
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
     shown = "\n".join(line[:500] for line in done.stdout.splitlines())
-    print(shown)
     assert done.returncode == 0, shown + done.stderr
     given = dict(line.split(": ") for line in headers)
     with urllib.request.urlopen(

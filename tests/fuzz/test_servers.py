@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import pytest
 
@@ -14,7 +15,8 @@ SEED = int(os.environ.get("FUZZ_SEED", "20261128"))
 
 def judge(report: Report, keyed, usual) -> None:
     told = report.document()
-    print(json.dumps({name: told[name] for name in told if name != "findings"}, indent=1))
+    told = {name: told[name] for name in told if name != "findings"}
+    sys.stdout.write(f"{json.dumps(told, indent=1)}\n")
     assert report.findings == [], "\n\n".join(str(one) for one in report.findings[:10])
     assert usual.errors() == []
     assert keyed.server.errors() == []

@@ -38,6 +38,7 @@ _PREDICT: Final = ":predict"
 
 def kserve_v1_routes(front: Front, ready: Ready) -> list["Route"]:
     """Return the protocol's routes; `ready` returns why the server is not ready, or nothing."""
+
     async def models(request: "Request") -> "Response":
         return json_response({"models": [front.endpoint.model]})
 

@@ -33,7 +33,11 @@ def contract_paths(contract: Contract, model: str) -> dict[str, Any]:
 
 def _part(kind: str) -> dict[str, Any]:
     """Return the schema of a part of a path, by what the router asks of it."""
-    return {"type": "integer", "minimum": 0} if kind else {**TEXT, "minLength": 1, "pattern": "^[^/]+$"}
+    return (
+        {"type": "integer", "minimum": 0}
+        if kind
+        else {**TEXT, "minLength": 1, "pattern": "^[^/]+$"}
+    )
 
 
 def _nothing(contract: Contract, model: str) -> dict[str, Any]:

@@ -20,7 +20,9 @@ _AGE_MS: Final = 600_000
 """A connection is asked to come anew after this time, so that it may find another worker."""
 _AGE_GRACE_MS: Final = 60_000
 _TURNED_AWAY_SECONDS: Final = 0.2
-_AGAIN_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.2
+_RETIRED_SECONDS: Final = 10.0
+"""For the calls of a server that has stopped by itself."""
 
 
 class GrpcServer:
@@ -33,7 +35,7 @@ class GrpcServer:
         self._tls = tls
         self._server: Any = None
         self._kept: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._retired: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
         """Listen, and return the port. Raises UsageError where the address is taken."""
@@ -51,9 +53,8 @@ class GrpcServer:
         self._front.draining = True
         # The library cancels calls that it has not handed over yet, which clients do not send again.
         await asyncio.sleep(_TURNED_AWAY_SECONDS)
-        self._stopping = True
-        await self._server.stop(seconds)
-        await self._kept
+        self._kept.cancel()
+        await asyncio.gather(self._server.stop(seconds), *self._retired)
 
     def _made(self) -> tuple[Any, int]:
         """Return a server that is bound, and its port. Raises UsageError."""
@@ -86,23 +87,24 @@ class GrpcServer:
         """Listen again whenever the library has stopped by itself.
 
         grpcio 1.85 does where a call's path is not UTF-8: it raises in the loop that takes calls, before
-        anything of ours is asked, and cancels what is under way.
+        anything of ours is asked. The port is closed then, until the last connection ends. Its end is
+        asked for now and then: whoever waits for it is not woken.
         """
         while True:
             try:
-                await self._server.wait_for_termination()
+                await self._server.wait_for_termination(_LOOK_SECONDS)
+                continue
             except Exception as error:  # noqa: BLE001  # whatever it was, the port has to come back
                 _log.warning("gRPC listens again after the library stopped: %s", error)
-            if self._stopping:
-                return
+            stopped = asyncio.create_task(self._server.stop(_RETIRED_SECONDS))
+            self._retired.add(stopped)
+            stopped.add_done_callback(self._retired.discard)
             try:
                 self._server, _ = self._made()
                 await self._server.start()
             except UsageError as error:
                 _log.error("gRPC does not answer: %s", error)
-                await asyncio.sleep(_AGAIN_SECONDS)
-            if self._stopping:
-                await self._server.stop(0)
+                await asyncio.sleep(_LOOK_SECONDS)
 
 
 def _credentials(tls: Tls) -> Any:

@@ -77,7 +77,9 @@ def _numbered(draw: Random, data: bytes, others: Sequence[bytes]) -> bytes:
     size = struct.calcsize(form)
     at = _place(draw, data) // size * size
     number = draw.choice(_NUMBERS) & (1 << 8 * size) - 1
-    return data[:at] + number.to_bytes(size, "big" if form[0] == ">" else "little") + data[at + size :]
+    return (
+        data[:at] + number.to_bytes(size, "big" if form[0] == ">" else "little") + data[at + size :]
+    )
 
 
 _Mutation = Callable[[Random, bytes, Sequence[bytes]], bytes]
@@ -133,7 +135,9 @@ def _changed(draw: Random, node: Any, raw: list[str]) -> Any:
     if kind < 0.1:
         del changed[key]
     elif kind < 0.2 and isinstance(node, list):
-        changed += [node[key]] * draw.choice((1, 2, 2, 3, 50, 50, _MANY if draw.random() < 0.1 else 1))
+        changed += [node[key]] * draw.choice(
+            (1, 2, 2, 3, 50, 50, _MANY if draw.random() < 0.1 else 1)
+        )
     elif kind < 0.2:
         changed[draw.choice(("", "é", "rows", "x" * 500, "\ud800", str(key) + " "))] = node[key]
     else:

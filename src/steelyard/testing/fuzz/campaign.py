@@ -196,9 +196,7 @@ class _Campaign:
 
     async def _call(self, target: Target, number: int) -> None:
         method, data = call_case(self._report.seed, number, target.calls)
-        code, came = await called(
-            self._channels[target.name], method, data, target.metadata
-        )
+        code, came = await called(self._channels[target.name], method, data, target.metadata)
         self._report.cases["calls"] += 1
         self._report.statuses[code] += 1
         if code in _BLAMED:
@@ -223,7 +221,7 @@ class _Campaign:
             if answer != control.answer:
                 what = f"another answer to a good request: {answer}, not {control.answer}"
         except OSError as error:
-            what = f"no answer to a good request: {error or type(error).__name__}"
+            what = f"no answer to a good request: {type(error).__name__} {error}"
         self._report.controls += 1
         if what:
             request = control.request
@@ -252,4 +250,3 @@ class _Campaign:
                     self._found(target, -1, "process", "the server's process is no more", b"")
                     continue
                 self._report.uses.setdefault(target.name, []).append(use)
-

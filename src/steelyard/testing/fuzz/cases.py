@@ -59,7 +59,9 @@ def call_case(seed: int, number: int, calls: Sequence[Call]) -> Call:
     draw = Random(f"{seed}:{number}")
     method, data = draw.choice(calls)
     if draw.random() < 0.1:
-        method = draw.choice((draw.choice(calls)[0], "ModelInfe", "RepositoryIndex", "ModelStreamInfer"))
+        method = draw.choice(
+            (draw.choice(calls)[0], "ModelInfe", "RepositoryIndex", "ModelStreamInfer")
+        )
     for _ in range(draw.choice((0, 1, 1, 2, 4))):
         data = mutated_bytes(draw, data, [other for _, other in calls])
     return method, data

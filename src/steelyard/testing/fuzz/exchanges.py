@@ -131,6 +131,7 @@ def _tell_end(sending: "asyncio.Task[asyncio.StreamWriter]") -> bool:
 
 async def exchanged_once(host: str, port: int, data: bytes) -> Response:
     """Return the response to one good request. Raises OSError where none comes in time."""
+    found = None
     for _ in range(_RETRIES):
         begun = time.monotonic()
         reader, writer = await _connected(host, port)

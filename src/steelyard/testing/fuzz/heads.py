@@ -16,7 +16,16 @@ _METHODS: Final = (
     b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"TRACE", b"CONNECT", b"PROPFIND",
     b"get", b"FOO", b"G\0T", b"P" * 5_000, b"", b"PRI", b"\x16\x03\x01",
 )  # fmt: skip
-_VERSIONS: Final = (b"HTTP/1.0", b"HTTP/0.9", b"HTTP/2.0", b"HTTP/1.2", b"HTTP/9.9", b"http/1.1", b"", b"X")
+_VERSIONS: Final = (
+    b"HTTP/1.0",
+    b"HTTP/0.9",
+    b"HTTP/2.0",
+    b"HTTP/1.2",
+    b"HTTP/9.9",
+    b"http/1.1",
+    b"",
+    b"X",
+)
 _STEPS: Final = (
     b"/", b"//", b"/.", b"/..", b"/../../etc/passwd", b"/..%2f..%2fetc%2fpasswd", b"%00", b"%", b"%zz", b"%ff",
     b"%c0%af", b"%ed%a0%80", b"%u0041", b"\\", b";x=1", b"#f", b"?", b"?a=%ff&a", b"?" + b"a=1&" * 3_000,
@@ -149,7 +158,8 @@ def _lie(draw: Random, request: Request, others: Sequence[Request]) -> None:
 
 def _chunked(draw: Random, request: Request, others: Sequence[Request]) -> None:
     """Send the body in chunks, some of which are none."""
-    parts, rest, size = [], request.body, draw.choice((1, 7, 100, 5_000, 1 << 20))
+    parts: list[bytes] = []
+    rest, size = request.body, draw.choice((1, 7, 100, 5_000, 1 << 20))
     while rest and len(parts) < 200:
         part, rest = rest[:size], rest[size:]
         extension = draw.choice((b"", b"", b"", b";a=b", b";" + b"x" * 200, b" "))
@@ -159,7 +169,9 @@ def _chunked(draw: Random, request: Request, others: Sequence[Request]) -> None:
     if draw.random() < 0.3:
         at = draw.randrange(len(parts))
         parts[at] = mutated_bytes(draw, parts[at], [])
-    request.framing = [(b"transfer-encoding", draw.choice((b"chunked", b"chunked", b"Chunked", b"gzip, chunked")))]
+    request.framing = [
+        (b"transfer-encoding", draw.choice((b"chunked", b"chunked", b"Chunked", b"gzip, chunked")))
+    ]
     request.written = b"".join(parts)
 
 

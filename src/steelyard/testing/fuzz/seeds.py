@@ -51,7 +51,7 @@ class _Recorder(Talk):
     ) -> Reply:
         reply = super().request(method, route, body, headers, connection)
         given = {**self.headers, **(headers or {})}
-        kind = (method, route, *sorted(given.items()))
+        kind = (method, route, *(f"{k}: {v}" for k, v in sorted(given.items())))
         if reply.status in _GOOD and len(body or b"") <= _LARGEST and self._counts[kind] < _EACH:
             made = _request(self.url, method, route, given, body or b"")
             if made not in self._found:
@@ -120,9 +120,7 @@ def _described(
     return found
 
 
-def _request(
-    url: str, method: str, route: str, headers: Mapping[str, str], body: bytes
-) -> Request:
+def _request(url: str, method: str, route: str, headers: Mapping[str, str], body: bytes) -> Request:
     base = urlsplit(url).path.rstrip("/")
     lines = [(k.lower().encode(), v.encode()) for k, v in headers.items() if k.lower() not in _HOP]
     return Request(method.encode(), (base + route).encode(), lines, body)

@@ -30,8 +30,7 @@ class Control:
 
 @dataclass(slots=True)
 class Target:
-    """A server: its base URL, valid `requests`, and, where it speaks gRPC, that URL and `calls`, which go
-    with `metadata`.
+    """A server: its base URL, valid `requests`; the URL of its gRPC, if any, valid `calls`, `metadata`.
 
     `process` is whose memory and files are watched. Of several targets one gets cases by its `weight`. A
     target whose good answers change has no `steady` ones to compare. Raises UsageError for a URL that
@@ -78,7 +77,8 @@ async def learn_controls(target: Target, channel: Any) -> None:
     target.controls.clear()
     if not target.steady:
         return
-    for request in (*target.requests, *target.calls):
+    asked: list[Request | Call] = [*target.requests, *target.calls]
+    for request in asked:
         if isinstance(request, Request) and request.method == b"HEAD":
             continue  # its end cannot be told
         first, second = [await ask(target, channel, request) for _ in range(2)]

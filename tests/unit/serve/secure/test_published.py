@@ -245,7 +245,15 @@ def test_the_bomb_goes_off_where_it_is_read(tmp_path):
 def test_nothing_is_open_to_a_user_of_no_password(server, eventually, house, free_port, cve):
     KeyFile(server.state / "keys.json").create("shop")
     assert eventually(lambda: server.ask("/predict/price", house).status == 401)
-    for user in ("admin:", "admin:password", "admin:password1234", ":", "admin", "shop:", "shop:shop"):
+    for user in (
+        "admin:",
+        "admin:password",
+        "admin:password1234",
+        ":",
+        "admin",
+        "shop:",
+        "shop:shop",
+    ):
         given = base64.b64encode(user.encode()).decode()
         head = f"POST /predict/price HTTP/1.1{JSON}\r\nauthorization: Basic {given}"
         assert server.raw(head, json.dumps(house).encode())[0] == 401
@@ -254,12 +262,16 @@ def test_nothing_is_open_to_a_user_of_no_password(server, eventually, house, fre
         assert server.raw(f"POST {path} HTTP/1.1{JSON}", body)[0] == 401
 
 
-def test_CVE_2025_14279_a_page_by_another_name_of_this_machine_has_no_key(server, eventually, house):
+def test_CVE_2025_14279_a_page_by_another_name_of_this_machine_has_no_key(
+    server, eventually, house
+):
     """By DNS that is rebound any page is of the server's own site; what it has not is a key."""
     KeyFile(server.state / "keys.json").create("shop")
     assert eventually(lambda: server.ask("/predict/price", house).status == 401)
     own = f"\r\nhost: evil.example:{server.port}\r\norigin: http://evil.example:{server.port}"
-    assert server.raw(f"POST /predict/price HTTP/1.1{JSON}{own}", json.dumps(house).encode())[0] == 401
+    assert (
+        server.raw(f"POST /predict/price HTTP/1.1{JSON}{own}", json.dumps(house).encode())[0] == 401
+    )
     assert server.raw(f"GET /metrics HTTP/1.1{own}")[0] == 401
 
 
@@ -269,7 +281,10 @@ def test_CVE_2025_14279_a_page_by_another_name_of_this_machine_has_no_key(server
 @pytest.mark.parametrize("cve", ["CVE-2024-27132", "CVE-2024-27133"])
 def test_no_text_of_a_request_becomes_a_page(server, house, cve):
     script = "<script>alert(1)</script>"
-    for path in ("/%3Cscript%3Ealert(1)%3C/script%3E", "/predict/%3Cscript%3Ealert(1)%3C%2Fscript%3E"):
+    for path in (
+        "/%3Cscript%3Ealert(1)%3C/script%3E",
+        "/predict/%3Cscript%3Ealert(1)%3C%2Fscript%3E",
+    ):
         _, data = server.raw(f"GET {path} HTTP/1.1")
         assert b"content-type: application/json" in data.lower()
         assert b"nosniff" in data

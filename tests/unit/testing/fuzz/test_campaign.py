@@ -13,7 +13,9 @@ from steelyard.testing.fuzz.cases import call_case, frames_of, http_case
 from steelyard.testing.fuzz.responses import read_responses
 
 SEEDS = [
-    Request(b"POST", b"/predict/m", [(b"content-type", b"application/json")], b'{"a": 1, "b": "x"}'),
+    Request(
+        b"POST", b"/predict/m", [(b"content-type", b"application/json")], b'{"a": 1, "b": "x"}'
+    ),
     Request(b"GET", b"/health"),
 ]
 GOOD = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 11\r\n\r\n{"good": 1}'
@@ -113,7 +115,9 @@ def test_a_server_that_does_well_has_no_findings():
 def test_a_case_follows_from_the_seed_and_its_number():
     for number in range(200):
         assert http_case(3, number, SEEDS) == http_case(3, number, SEEDS)
-        assert call_case(3, number, [("ModelInfer", b"abc")]) == call_case(3, number, [("ModelInfer", b"abc")])
+        assert call_case(3, number, [("ModelInfer", b"abc")]) == call_case(
+            3, number, [("ModelInfer", b"abc")]
+        )
     assert len({http_case(3, number, SEEDS).data for number in range(200)}) > 150
     assert http_case(3, 7, SEEDS) != http_case(4, 7, SEEDS)
 
@@ -133,7 +137,9 @@ def test_frames_are_a_call_of_the_protocol():
 
 def test_responses_behind_each_other_are_told_apart():
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"
-    found, rest = read_responses(b"HTTP/1.1 100 Continue\r\n\r\n" + head + head + b"12345HTTP", ended=False)
+    found, rest = read_responses(
+        b"HTTP/1.1 100 Continue\r\n\r\n" + head + head + b"12345HTTP", ended=False
+    )
     assert [(one.status, one.body, one.whole) for one in found] == [
         (100, b"", True), (200, b"", True), (200, b"12345", True)]  # fmt: skip
     assert rest == b"HTTP"
