@@ -90,7 +90,6 @@ class Server:
 
 
 def start(bundle: Path, state: Path, *words: str, **environment: str) -> Server:
-    state.mkdir(parents=True, exist_ok=True)
     said = state / "said.jsonl"
     with said.open("wb") as errors:
         process = subprocess.Popen(
@@ -116,9 +115,9 @@ def end(server: Server) -> int:
     return code
 
 
-@pytest.fixture
-def usual(bundle: Path, tmp_path: Path) -> Iterator[Server]:
-    server = start(bundle, tmp_path / "usual", "--grpc-port", "0")
+@pytest.fixture(scope="session")
+def usual(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = start(bundle, tmp_path_factory.mktemp("usual"), "--grpc-port", "0")
     yield server
     assert end(server) == 0
 
@@ -131,12 +130,11 @@ class Keyed:
     admin_key: str
 
 
-@pytest.fixture
-def keyed(bundle: Path, tmp_path: Path) -> Iterator[Keyed]:
+@pytest.fixture(scope="session")
+def keyed(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
     """A server for SageMaker's contract and Vertex's own paths that asks for keys, over gRPC too."""
-    state = tmp_path / "keyed"
+    state = tmp_path_factory.mktemp("keyed")
     keys = KeyFile(state / "keys.json")
-    state.mkdir()
     _, predict_key = keys.create("all", scopes=("predict", "metrics"))
     _, admin_key = keys.create("boss", scopes=("admin",))
     with socket.socket() as found:
@@ -174,7 +172,7 @@ def tables() -> list[Request]:
     ]  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def targets(usual: Server, keyed: Keyed) -> list[Target]:
     """What is fuzzed: every route of both servers, and the admin port with a key and without."""
     first = target_of(usual.url, grpc=usual.grpc, process=usual.process.pid)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(1_200)
+
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
@@ -33,13 +35,14 @@ def held_to(url: str, folder: Path, examples: int, *headers: str) -> None:
     assert count > 10
 
 
-@pytest.mark.parametrize("examples", [5, pytest.param(500, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [3, pytest.param(500, marks=pytest.mark.long)])
 def test_the_usual_contracts_are_as_described(usual, tmp_path, examples):
     held_to(usual.url, tmp_path, examples)
     assert usual.errors() == []
 
 
-@pytest.mark.parametrize("examples", [5, pytest.param(500, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("examples", [200])
 def test_the_other_contracts_are_as_described_where_keys_are_asked_for(keyed, tmp_path, examples):
     held_to(keyed.server.url, tmp_path, examples, f"X-API-Key: {keyed.predict_key}")
     assert keyed.server.errors() == []

@@ -9,6 +9,8 @@ import pytest
 from steelyard.testing.fuzz import Report, campaign
 from steelyard.testing.fuzz.processes import slope_of
 
+pytestmark = pytest.mark.timeout(3_600)
+
 MEBIBYTE = 1 << 20
 SEED = int(os.environ.get("FUZZ_SEED", "20261128"))
 
@@ -38,7 +40,6 @@ def test_mutated_requests_for_seconds(targets, keyed, usual):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3_600)
 def test_mutated_requests_for_ten_minutes(targets, keyed, usual):
     """No failure of ours, no hang, good answers in between, memory and open files that stay."""
     report = campaign(targets, float(os.environ.get("FUZZ_SECONDS", "600")), seed=SEED)

@@ -27,6 +27,8 @@ Call = tuple[str, bytes]
 _NOT_HERE: Final = ("lambda", "v2-grpc")
 """Contracts that are not asked over HTTP/1.1 as it stands."""
 _LARGEST: Final = 64 * 1024
+_LARGEST_SENT: Final = 1 << 20
+_TOO_LARGE: Final = 413
 _EACH: Final = 8
 """Requests of a route and a type that are kept, each with another body."""
 _GOOD: Final = range(200, 300)
@@ -49,6 +51,8 @@ class _Recorder(Talk):
         headers: Mapping[str, str] | None = None,
         connection: Any = None,
     ) -> Reply:
+        if len(body or b"") > _LARGEST_SENT:
+            return Reply(_TOO_LARGE, {}, b"")  # no seed whatever would come
         reply = super().request(method, route, body, headers, connection)
         given = {**self.headers, **(headers or {})}
         kind = (method, route, *(f"{k}: {v}" for k, v in sorted(given.items())))
