@@ -1,6 +1,6 @@
 # Needs make, a POSIX shell and Python >= 3.11; everything else comes hashed from requirements/.
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check long bench sizes proto lock clean
+.PHONY: help env demo test check long fuzz bench sizes proto lock clean
 PY := .venv/bin/python
 
 help: ## list the targets
@@ -24,6 +24,9 @@ check: env ## lint, formatting, types, import contracts and the fast tests
 
 long: env ## soak and kill tests; minutes each
 	@$(PY) -m pytest -m long --timeout 3600
+
+fuzz: env ## ten minutes of mutated requests on every route (FUZZ_SECONDS, FUZZ_SEED)
+	@$(PY) -m pytest -m long -s --timeout 3600 tests/fuzz/test_servers.py
 
 bench: ## every benchmark beside its rival, in an environment of its own
 	@sh requirements/install.sh bench .venv-bench

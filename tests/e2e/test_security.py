@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import polars as pl
 import pytest
+import trustme
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -309,3 +311,34 @@ def test_doctor_sees_that_the_audit_log_was_touched(state):
     found = steelyard(state, "doctor", code=1)
     told = [f["message"] for f in found["findings"] if f["state"] == "error"]
     assert any("audit log" in message and "missing" in message for message in told)
+
+
+def test_grpc_has_the_same_certificate_as_http_and_is_not_in_the_clear(state, tmp_path):
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "steelyard", "serve", "price", "--port", "0", "--grpc-port", "0",
+         "--tls-cert", tmp_path / "cert.pem", "--tls-key", tmp_path / "key.pem"],
+        env=environment(state) | {"STEELYARD_LOG_FORMAT": "json"},
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        assert ready["url"].startswith("https://")
+        credentials = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
+        call = "/inference.GRPCInferenceService/ServerLive"
+        with grpc.secure_channel(ready["grpc"], credentials) as channel:
+            assert channel.unary_unary(call)(b"", timeout=20)
+        with (
+            grpc.insecure_channel(ready["grpc"]) as channel,
+            pytest.raises(grpc.RpcError) as refused,
+        ):
+            channel.unary_unary(call)(b"", timeout=20)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+        process.stdout.close()

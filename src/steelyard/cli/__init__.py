@@ -4,7 +4,19 @@ import sys
 
 import typer
 
-from steelyard.cli import conform, dashboards, init, keys, log, predict, run, serve, sign, versions
+from steelyard.cli import (
+    conform,
+    dashboards,
+    fuzz,
+    init,
+    keys,
+    log,
+    predict,
+    run,
+    serve,
+    sign,
+    versions,
+)
 from steelyard.cli.output import fail
 from steelyard.errors import SteelyardError
 
@@ -23,6 +35,7 @@ app.command("predict")(predict.predict)
 app.command("serve")(serve.serve)
 app.command("dashboards")(dashboards.dashboards)
 app.command("conform")(conform.conform)
+app.command("fuzz")(fuzz.fuzz)
 app.command("models")(versions.models)
 app.command("show")(versions.show)
 app.command("sign")(sign.sign)

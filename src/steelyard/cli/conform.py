@@ -11,7 +11,7 @@ from steelyard.errors import UsageError
 if TYPE_CHECKING:
     from steelyard.testing.conformance import Report
 
-__all__ = ["conform"]
+__all__ = ["conform", "headers_of"]
 
 _SHOWN = 48
 
@@ -34,7 +34,7 @@ def conform(
     """Judge any server by a wire contract; exit 1 where a case fails."""
     from steelyard.testing.conformance import conform as judged
 
-    report = judged(url, contract, model=model, rows=rows, headers=_headers(header or []))
+    report = judged(url, contract, model=model, rows=rows, headers=headers_of(header or []))
     if as_json:
         print_json(report.document())
     else:
@@ -43,7 +43,8 @@ def conform(
         raise typer.Exit(1)
 
 
-def _headers(lines: list[str]) -> dict[str, str]:
+def headers_of(lines: list[str]) -> dict[str, str]:
+    """Return headers that are given as lines. Raises UsageError."""
     found = {}
     for line in lines:
         name, colon, value = line.partition(":")

@@ -9,7 +9,7 @@ errors are `{"error"}`, with every bad field in `errors`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from steelyard.errors import UsageError
 from steelyard.serve.answer.terms import Terms
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["instances_body", "instances_of", "kserve_v1_routes", "predictions"]
 
+_PREDICT: Final = ":predict"
+
 
 def kserve_v1_routes(front: Front, ready: Ready) -> list["Route"]:
     """Return the protocol's routes; `ready` returns why the server is not ready, or nothing."""
@@ -41,7 +43,10 @@ def kserve_v1_routes(front: Front, ready: Ready) -> list["Route"]:
         return json_response({"models": [front.endpoint.model]})
 
     async def model(request: "Request") -> "Response":
-        check_model(front, request.path_params["model"])
+        name = request.path_params["model"]
+        if name.endswith(_PREDICT):
+            return json_response({"error": "use POST"}, 405, {"allow": "POST"})
+        check_model(front, name)
         why_not = ready()
         document = {"name": front.endpoint.model, "ready": not why_not}
         return json_response(document, 503 if why_not else 200)
@@ -70,7 +75,7 @@ async def instances_body(front: Front, request: "Request") -> bytes:
 def instances_of(loaded: LoadedVersion, body: bytes, max_rows: int) -> list[dict[str, Any]]:
     """Return the rows of `{"instances": [...]}`. Raises UsageError, RowLimitError."""
     document = members(read_json(body), ("instances", "inputs", "parameters"))
-    if document.pop("parameters", None):
+    if document.pop("parameters", None) not in (None, {}):
         raise UsageError("there are no parameters; leave them out.")
     if len(document) != 1:
         raise UsageError("expected instances, a list of rows.")

@@ -67,6 +67,13 @@ def _schemas(predictor: Predictor, row: dict[str, Any], max_rows: int) -> dict[s
     field_error = {"field": TEXT, "message": TEXT, "got": {}}
     return {
         "Row": row,
+        "Values": _values(row),
+        "Instances": {
+            "type": "array",
+            "items": any_of("Row", "Values"),
+            "maxItems": max_rows,
+            "description": "Rows, each an object of fields or a list of values in their order.",
+        },
         "Rows": {**object_of({"rows": rows}), "additionalProperties": False},
         "Prediction": _prediction(predictor),
         "Predictions": object_of({"predictions": {"type": "array", "items": ref("Prediction")}}),
@@ -85,6 +92,17 @@ def _schemas(predictor: Predictor, row: dict[str, Any], max_rows: int) -> dict[s
                 "collapse": TEXT,
             },
         },
+    }
+
+
+def _values(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a row as a list of values in the order of the fields."""
+    names = row["x-order"]
+    return {
+        "type": "array",
+        "prefixItems": [row["properties"][name] for name in names],
+        "items": False,
+        "minItems": len(names),
     }
 
 

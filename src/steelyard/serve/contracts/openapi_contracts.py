@@ -9,25 +9,35 @@ from steelyard.serve.contracts.table import Contract
 
 __all__ = ["contract_paths"]
 
-_FIELDS: Final = "The values of a row in the order of the fields, or an object of fields."
-_HOLE: Final = re.compile(r"\{(\w+)\}")
-_KIND: Final = re.compile(r":\w+\}")
-"""What the router asks of a part of a path: `{deployed:int}`; OpenAPI has no such thing."""
+_HOLE: Final = re.compile(r"\{(\w+)(:int)?\}")
+_ANY: Final[dict[str, Any]] = {}
+"""A body of text or bytes has no JSON Schema: it is what its media type says."""
 
 
 def contract_paths(contract: Contract, model: str) -> dict[str, Any]:
     """Return path -> operations of a contract."""
-    found = _PATHS.get(contract.name, _nothing)(contract, model)
-    for path, operations in found.items():
+    found = {}
+    for path, operations in _PATHS.get(contract.name, _nothing)(contract, model).items():
         holes = [
-            {"name": name, "in": "path", "required": True, "schema": TEXT}
-            for name in _HOLE.findall(path)
+            {"name": name, "in": "path", "required": True, "schema": _part(kind)}
+            for name, kind in _HOLE.findall(path)
         ]
         for operation in operations.values():
             operation["tags"] = [contract.name]
             if holes:
                 operation["parameters"] = holes
+                operation["responses"] = errors(404) | operation["responses"]
+        found[_HOLE.sub(r"{\1}", path)] = operations
     return found
+
+
+def _part(kind: str) -> dict[str, Any]:
+    """Return the schema of a part of a path, by what the router asks of it."""
+    return (
+        {"type": "integer", "minimum": 0}
+        if kind
+        else {**TEXT, "minLength": 1, "pattern": "^[^/]+$"}
+    )
 
 
 def _nothing(contract: Contract, model: str) -> dict[str, Any]:
@@ -40,7 +50,7 @@ def _v2(contract: Contract, model: str) -> dict[str, Any]:
     tensors = list_of(tensor)
     answer = object_of({"model_name": TEXT, "model_version": TEXT, "outputs": tensors})
     about = object_of({"name": TEXT, "platform": TEXT, "inputs": tensors, "outputs": tensors})
-    raw = {"application/octet-stream": {"schema": {"type": "string", "contentEncoding": "binary"}}}
+    raw = {"application/octet-stream": _ANY}
     infer = {
         "summary": "Open Inference Protocol: infer; tensors may lie as raw bytes behind the JSON",
         "requestBody": _also(_json(object_of({"inputs": tensors})), raw),
@@ -76,7 +86,7 @@ def _kserve_v1(contract: Contract, model: str) -> dict[str, Any]:
 
 
 def _vertex(contract: Contract, model: str) -> dict[str, Any]:
-    health, predict = (_KIND.sub("}", path) for path in contract.given)
+    health, predict = contract.given
     paths: dict[str, Any] = {health: {"get": _health({"application/json": {}})}}
     paths.setdefault(predict, {})["post"] = _instances("Vertex AI: predict")
     return paths
@@ -93,23 +103,32 @@ def _mlflow(contract: Contract, model: str) -> dict[str, Any]:
     )
     split = {
         "type": "object",
-        "properties": {"columns": list_of(TEXT), "data": list_of({"type": "array"})},
+        "properties": {
+            "columns": list_of(TEXT),
+            "data": list_of({"type": "array"}),
+            "index": {},
+        },
+        "required": ["data"],
+        "additionalProperties": False,
     }
+    rows_or_columns = {"anyOf": [ref("Instances"), {"type": "object"}]}
+    params = object_of({"probabilities": {"type": "boolean"}}) | {"additionalProperties": False}
+    params |= {"type": ["object", "null"], "required": []}
     forms = {
         "dataframe_split": split,
         "dataframe_records": list_of({"type": "object"}),
-        "instances": {"type": ["array", "object"]},
-        "inputs": {"type": ["array", "object"]},
+        "instances": rows_or_columns,
+        "inputs": rows_or_columns,
     }
     body = {
         "type": "object",
-        "properties": {**forms, "params": {"type": ["object", "null"]}},
+        "properties": {**forms, "params": params},
         "oneOf": [{"required": [form]} for form in forms],
         "additionalProperties": False,
     }
     invocations = {
         "summary": "MLflow's scoring server: predict",
-        "requestBody": _also(_json(body), {"text/csv": {"schema": TEXT}}),
+        "requestBody": _also(_json(body), {"text/csv": _ANY}),
         "responses": {
             "200": described(answer, "A prediction a row."),
             **errors(400, 413, 415, 503, schema="MlflowError"),
@@ -132,7 +151,7 @@ def _sagemaker(contract: Contract, model: str) -> dict[str, Any]:
             "MaxPayloadInMB": {"type": "integer"},
         }
     )
-    texts = {"application/jsonlines": {"schema": TEXT}, "text/csv": {"schema": TEXT}}
+    texts = {"application/jsonlines": _ANY, "text/csv": _ANY}
     invocations = {
         "summary": "SageMaker: predict",
         "requestBody": _also(_json({"type": ["object", "array"]}), texts),
@@ -155,8 +174,13 @@ def _sagemaker(contract: Contract, model: str) -> dict[str, Any]:
 def _instances(summary: str) -> dict[str, Any]:
     body = {
         "type": "object",
-        "properties": {"instances": {"type": "array", "description": _FIELDS}},
-        "required": ["instances"],
+        "properties": {
+            "instances": ref("Instances"),
+            "inputs": ref("Instances"),
+            "parameters": {"enum": [{}, None], "description": "There are none."},
+        },
+        "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
+        "additionalProperties": False,
     }
     return {
         "summary": summary,

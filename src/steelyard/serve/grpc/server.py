@@ -1,6 +1,7 @@
 """A server of grpcio in a worker's own event loop, on a port that all workers share."""
 
 import asyncio
+import logging
 from typing import Any, Final
 
 from steelyard.errors import UsageError
@@ -11,12 +12,17 @@ from steelyard.serve.secure.tls import Tls
 
 __all__ = ["GrpcServer"]
 
+_log = logging.getLogger(__name__)
+
 _CALLS: Final = 1_024
 """Calls that one connection may have under way."""
 _AGE_MS: Final = 600_000
 """A connection is asked to come anew after this time, so that it may find another worker."""
 _AGE_GRACE_MS: Final = 60_000
 _TURNED_AWAY_SECONDS: Final = 0.2
+_LOOK_SECONDS: Final = 0.2
+_RETIRED_SECONDS: Final = 10.0
+"""For the calls of a server that has stopped by itself."""
 
 
 class GrpcServer:
@@ -28,9 +34,30 @@ class GrpcServer:
         self._address = address
         self._tls = tls
         self._server: Any = None
+        self._kept: asyncio.Task[None] | None = None
+        self._retired: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
         """Listen, and return the port. Raises UsageError where the address is taken."""
+        self._server, port = self._made()
+        await self._server.start()
+        # Whatever free port was taken is the one that is taken again.
+        self._address = f"{self._address.rpartition(':')[0]}:{port}"
+        self._kept = asyncio.create_task(self._keep())
+        return port
+
+    async def stop(self, seconds: float) -> None:
+        """Take no more calls; those under way have some seconds to end."""
+        if self._server is None or self._kept is None:
+            return
+        self._front.draining = True
+        # The library cancels calls that it has not handed over yet, which clients do not send again.
+        await asyncio.sleep(_TURNED_AWAY_SECONDS)
+        self._kept.cancel()
+        await asyncio.gather(self._server.stop(seconds), *self._retired)
+
+    def _made(self) -> tuple[Any, int]:
+        """Return a server that is bound, and its port. Raises UsageError."""
         # Imported by the worker, after it was forked: the library's threads do not survive a fork.
         import grpc
 
@@ -54,18 +81,30 @@ class GrpcServer:
                 f"cannot listen on {self._address} for gRPC.",
                 fix="Name another --grpc-port, or 0 for any free one.",
             ) from None
-        await server.start()
-        self._server = server
-        return int(port)
+        return server, int(port)
 
-    async def stop(self, seconds: float) -> None:
-        """Take no more calls; those under way have some seconds to end."""
-        if self._server is None:
-            return
-        self._front.draining = True
-        # The library cancels calls that it has not handed over yet, which clients do not send again.
-        await asyncio.sleep(_TURNED_AWAY_SECONDS)
-        await self._server.stop(seconds)
+    async def _keep(self) -> None:
+        """Listen again whenever the library has stopped by itself.
+
+        grpcio 1.85 does where a call's path is not UTF-8: it raises in the loop that takes calls, before
+        anything of ours is asked. The port is closed then, until the last connection ends. Its end is
+        asked for now and then: whoever waits for it is not woken.
+        """
+        while True:
+            try:
+                await self._server.wait_for_termination(_LOOK_SECONDS)
+                continue
+            except Exception as error:  # noqa: BLE001  # whatever it was, the port has to come back
+                _log.warning("gRPC listens again after the library stopped: %s", error)
+            stopped = asyncio.create_task(self._server.stop(_RETIRED_SECONDS))
+            self._retired.add(stopped)
+            stopped.add_done_callback(self._retired.discard)
+            try:
+                self._server, _ = self._made()
+                await self._server.start()
+            except UsageError as error:
+                _log.error("gRPC does not answer: %s", error)
+                await asyncio.sleep(_LOOK_SECONDS)
 
 
 def _credentials(tls: Tls) -> Any:

@@ -55,6 +55,28 @@ class RefusedHeadError(Exception):
         self.status = status
 
 
+class _Open(asyncio.Transport):
+    """A connection as the answers to its requests see it: what comes after its end is dropped.
+
+    uvicorn tells of the end only the newest of the requests that came behind each other; uvloop
+    raises where the others are answered still.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+
 class Bounded(HttpToolsProtocol):
     """A connection whose requests have to be whole in time, with heads of a bounded size.
 
@@ -127,6 +149,13 @@ class Bounded(HttpToolsProtocol):
         if self._write_watch is not None:
             self._write_watch.cancel()
             self._write_watch = None
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer, to whoever is still there when the answer is."""
+        super().on_headers_complete()
+        cycle = self._cycle()
+        if cycle is not None:
+            cycle.transport = _Open(self.transport)
 
     def on_message_complete(self) -> None:
         """End a request, but not one whose body is still to be read."""

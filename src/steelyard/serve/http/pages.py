@@ -59,19 +59,17 @@ def _health_routes(front: Front, ready: Callable[[], str]) -> list["Route"]:
 
     async def readiness(request: "Request") -> "Response":
         why_not = ready()
-        served = front.endpoint.loaded.served
-        document: dict[str, Any] = {
-            "ready": not why_not,
-            "model": front.endpoint.model,
-            "version": served.version,
-            "bundle": served.bundle,
-        }
-        # A newer version that could not be taken is told here, while the older one answers; and so
-        # is a model that collapsed: no other server of it would answer better.
-        told = {"behind": front.endpoint.behind, "collapse": front.endpoint.watch.problem}
-        for name, text in {"problem": why_not, **told}.items():
-            if text:
-                document[name] = text
+        document: dict[str, Any] = {"ready": not why_not}
+        if front.access.tells(request.headers.raw, front.endpoint.model):
+            served = front.endpoint.loaded.served
+            document |= {"model": front.endpoint.model}
+            document |= {"version": served.version, "bundle": served.bundle}
+            # A newer version that could not be taken is told here, while the older one answers; and
+            # so is a model that collapsed: no other server of it would answer better.
+            told = {"behind": front.endpoint.behind, "collapse": front.endpoint.watch.problem}
+            for name, text in {"problem": why_not, **told}.items():
+                if text:
+                    document[name] = text
         headers = {"retry-after": "1"} if why_not else {}
         return JSONResponse(document, 503 if why_not else 200, headers)
 

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hmac
 import logging
+import re
 import threading
 import time
 from collections import Counter
@@ -39,10 +40,18 @@ KEY_HEADERS: Final = frozenset([b"authorization", b"x-api-key"])
 _OPEN: Final = frozenset(
     ["/health", "/health/live", "/health/ready", "/ping", "/v2/health/live", "/v2/health/ready"]
 )
+_OPEN_OF_MODELS: Final = re.compile(
+    r"/v2/models/[^/]+(/versions/[^/]+)?/ready"
+    r"|/v1/models/[^/:]+"
+    r"|/v1/endpoints/[^/]+/deployedModels/[0-9]+"
+)
+"""Whether a model is ready: v2, KServe v1, Vertex where it chose no path."""
 _CHECK_SECONDS: Final = 1.0
 _NOTED: Final = 20
 """Kinds of failure that are counted apart until they are written down."""
 _FOREVER: Final = float("inf")
+_MOST_VERIFIED: Final = 1024
+"""Headers that are remembered: a key is good behind any name of Basic, which whoever sends it chooses."""
 _NO_DIGEST: Final = "0" * 64
 _BEARER: Final = b"bearer "
 _BASIC: Final = b"basic "
@@ -120,10 +129,7 @@ class Access:
         """
         if method not in ("GET", "HEAD"):
             return False
-        if path in self._open:
-            return True
-        parts = path.split("/")
-        return parts[:3] == ["", "v2", "models"] and parts[-1] == "ready" and len(parts) in (5, 7)
+        return path in self._open or _OPEN_OF_MODELS.fullmatch(path) is not None
 
     def load(self) -> None:
         """Read the keys. Raises what `KeyFile.read` does."""
@@ -184,6 +190,20 @@ class Access:
             fix=f"steelyard keys create NAME --scope {scope} --model {model}",
         )
 
+    def tells(self, headers: Pairs, model: str) -> bool:
+        """Say whether an answer that is open to all may say more: to whoever could ask for predictions.
+
+        A request without a key is no failure here: balancers have none.
+        """
+        given = [header for header in headers if header[0] in KEY_HEADERS]
+        if not (self.on and given):
+            return not self.on
+        try:
+            self.demand(given, "predict", model)
+        except (UnauthenticatedError, ForbiddenError):
+            return False
+        return True
+
     def failures(self) -> dict[Failure, int]:
         """Return how often requests were refused since this was last asked, and why."""
         with self._lock:
@@ -207,6 +227,8 @@ class Access:
             raise self._refused("revoked key", key.id, client)
         if grant.until <= time.time():
             raise self._refused("expired key", key.id, client)
+        if len(known.verified) >= _MOST_VERIFIED:
+            known.verified.clear()
         known.verified[values[0]] = grant
         return grant
 

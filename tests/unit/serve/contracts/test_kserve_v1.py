@@ -38,6 +38,16 @@ def test_no_rows_are_no_predictions(stand):
     assert answer.document == {"predictions": []}
 
 
+@pytest.mark.parametrize("parameters", [0, False, "", [], {"threshold": 0.1}, "x"])
+def test_parameters_are_told_that_there_are_none(stand, house, parameters):
+    made = stand("price")
+    body = {"instances": [house], "parameters": parameters}
+    assert made.client.call("POST", PREDICT.format("price"), body).status == 400
+    for none in ({}, None):
+        body = {"instances": [house], "parameters": none}
+        assert made.client.call("POST", PREDICT.format("price"), body).status == 200
+
+
 def test_models_and_their_readiness(stand):
     made = stand("price")
     get = made.client.call
@@ -54,7 +64,7 @@ def test_models_and_their_readiness(stand):
         ("GET", "/v1/models/prise", 404),
         ("POST", "/v1/models/prise:predict", 404),
         ("POST", "/v1/models/price:explain", 405),
-        ("GET", "/v1/models/price:predict", 404),
+        ("GET", "/v1/models/price:predict", 405),
         ("POST", "/v1/models", 405),
     ],
 )

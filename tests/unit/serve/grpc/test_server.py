@@ -25,6 +25,7 @@ from steelyard.serve.grpc.messages import SERVICE, message
 from steelyard.serve.grpc.server import GrpcServer
 from steelyard.serve.secure.tls import Tls, TlsFiles
 from steelyard.serve.server import kept_port
+from steelyard.testing.fuzz.cases import frames_of
 
 INFER = f"/{SERVICE}/ModelInfer"
 ALONE = [("grpc.use_local_subchannel_pool", 1)]
@@ -242,6 +243,36 @@ def test_tls_is_spoken_and_renewed_files_are_taken_over(stand, request_, tmp_pat
     assert before == [True, False, False]
     assert renewed == [False, True]
     assert broken
+
+
+def test_a_call_whose_path_is_no_text_ends_no_server(stand, request_, caplog):
+    """The library raises at such a path and stops by itself; the port comes back, and ends in peace."""
+    made = stand("price")
+
+    async def work():
+        server = GrpcServer(made.front, lambda: "", "127.0.0.1:0")
+        port = await server.start()
+        for times, method in enumerate(("ServerL\udcffve", "\udcff\udcfe\udcff"), 1):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(frames(method))
+            async with asyncio.timeout(20):
+                while caplog.text.count("gRPC listens again") < times:
+                    await asyncio.sleep(0.01)
+            writer.transport.abort()
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", ALONE) as channel:
+                call = channel.unary_unary(INFER)(request_, timeout=20, wait_for_ready=True)
+                assert await call
+        await server.stop(5)
+        with pytest.raises(OSError, match="Connect call failed"):
+            await asyncio.open_connection("127.0.0.1", port)
+
+    asyncio.run(work())
+
+
+def frames(method: str) -> bytes:
+    """Return a call as it goes over a connection, of a method that no client's library would name."""
+    name = "x" * len(method)
+    return frames_of(name, b"").replace(name.encode(), method.encode("utf-8", "surrogateescape"), 1)
 
 
 def test_clients_show_certificates_where_an_authority_is_named(stand, request_, tmp_path):

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 import uvicorn
+import uvloop
 from uvicorn.server import ServerState
 
 from steelyard.serve.answer.limits import Limits
@@ -329,3 +330,32 @@ def test_an_offer_of_another_protocol_is_passed_over(connect, house, protocol, s
     found, made = asyncio.run(ask())
     assert [status for status, _, _ in found] == [200] * 5 + [422, 200]
     assert len(made.log.lines) == 3
+
+
+def test_answers_to_a_connection_that_has_ended_are_dropped(connect, house, monkeypatch, caplog):
+    """Requests that came behind each other are answered one by one, also where the client has gone."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def ask():
+        async with connect() as (protocol, made, _, writer):
+            answered = made.front.in_turn
+
+            async def late(steps):
+                begun.set()
+                await go_on.wait()
+                return await answered(steps)
+
+            monkeypatch.setattr(made.front, "in_turn", late)
+            body = json.dumps({"rows": [house]}).encode()
+            several = ROUTE + b"content-length: %d\r\n\r\n" % len(body) + body
+            writer.write(several + LIVE)
+            await asyncio.wait_for(begun.wait(), 10)
+            writer.transport.abort()
+            while not protocol.transport.is_closing():
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
+            go_on.set()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(ask())
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

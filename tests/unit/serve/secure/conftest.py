@@ -32,6 +32,8 @@ from steelyard.serve.workers import serve
 
 given = json.loads(sys.argv[1])
 folder = Path(given["state"])
+shared = folder.with_name("shared")  # what the server itself writes is not among the state
+shared.mkdir(exist_ok=True)
 files = [Path(path) for path in given.get("tls", [])]
 admin = given.get("admin")
 access = Access(KeyFile(folder / "keys.json"))
@@ -41,7 +43,7 @@ setup = Setup(
     open_log=lambda model: PredictionWriter(folder / "log", model=model),
     new_id=uuid7,
     log_problem=lambda model: "",
-    shared=folder,
+    shared=shared,
     workers=given.get("workers", 1),
     limits=Limits(timeout_ms=0),  # a busy machine decides nothing here
     security=Security(
@@ -77,6 +79,18 @@ class Running:
         return http.client.HTTPSConnection(
             "127.0.0.1", port or self.port, timeout=10, context=context
         )
+
+    def raw(self, head: str, body: bytes = b"", port: int = 0) -> tuple[int, bytes]:
+        """Send a request as it stands, whatever a client's library would say of it; read the answer."""
+        address = ("127.0.0.1", port or self.port)
+        with socket.create_connection(address, timeout=10) as connection:
+            text = f"{head}\r\nconnection: close\r\ncontent-length: {len(body)}\r\n"
+            text += "\r\n" if "\r\nhost:" in head else "host: here\r\n\r\n"
+            connection.sendall(text.encode("utf-8", "surrogateescape") + body)
+            data = b""
+            while part := connection.recv(65_536):
+                data += part
+        return int(data.split(b" ", 2)[1]), data
 
     def ask(
         self,

@@ -227,15 +227,43 @@ def test_failures_are_counted_and_bounded(access):
     assert access.failures() == {}
 
 
+def test_what_is_remembered_of_headers_is_bounded(access, key):
+    """Behind Basic a key is good with any name, and whoever has one could send names without end."""
+    for i in range(3 * module._MOST_VERIFIED):
+        pair = base64.b64encode(b"%d:" % i + key.encode())
+        assert access.authorise([(b"authorization", b"Basic " + pair)], "predict", "churn")
+    assert len(access._known.verified) <= module._MOST_VERIFIED
+    assert access.authorise(bearer(key), "predict", "churn")
+
+
+def test_what_is_open_says_more_to_whoever_has_a_key(access, key, file):
+    _, other = file.create("prometheus", scopes=["metrics"])
+    access.load()
+    assert access.tells(bearer(key), "churn")
+    for headers in ([], bearer("x"), bearer(other), bearer(key) * 2):
+        assert not access.tells(headers, "churn")
+    assert not access.tells(bearer(key), "price")
+    assert Access(None).tells([], "churn")
+
+
+def test_a_probe_without_a_key_is_no_failure(access):
+    assert not access.tells([(b"host", b"here")], "churn")
+    assert access.failures() == {}
+
+
 def test_health_is_open_and_nothing_else_is():
     access = Access(None, health=["/alive"])
     for path in ("/health/live", "/health/ready", "/ping", "/v2/health/ready", "/v2/models/a/ready",
-                 "/v2/models/a/versions/1/ready", "/alive"):  # fmt: skip
+                 "/v2/models/a/versions/1/ready", "/alive", "/v1/models/a",
+                 "/v1/endpoints/1/deployedModels/2"):  # fmt: skip
         assert access.is_open("GET", path)
         assert not access.is_open("POST", path)
     for path in ("/", "/health/", "/health/x", "/health/../predict/a", "//health/live", "/v2/models/a",
                  "/v2/models/a/infer", "/v2/models/ready", "/metrics", "/docs", "/HEALTH/live",
-                 "/v2/models/a/b/c/d/ready", "/predict/ready", "/alive/x"):  # fmt: skip
+                 "/v2/models/a/b/c/d/ready", "/predict/ready", "/alive/x", "/v1/models",
+                 "/v1/models/", "/v1/models/a:predict", "/v1/models/a/b",
+                 "/v1/endpoints/1/deployedModels/2:predict", "/v1/endpoints/1/deployedModels/x",
+                 "/v1/endpoints/1/2/deployedModels/3"):  # fmt: skip
         assert not access.is_open("GET", path)
     assert [scope_of(path) for path in ("/metrics", "/docs", "/predict/a")] == [
         "metrics", "predict", "predict"]  # fmt: skip

@@ -1,10 +1,8 @@
-"""What was published against other model servers, tried against this one.
+"""The classes of what was published against other model servers, tried widely against this one.
 
-The classes, and where they were found: files read by paths in a request (MLflow: CVE-2023-1177,
-CVE-2023-6909, CVE-2024-3848), addresses that the server fetches (MLflow: CVE-2023-6974; BentoML:
-CVE-2025-54381), bodies that are unpickled by their declared type (BentoML: CVE-2024-2912,
-CVE-2025-27520, CVE-2025-32375), and administration without a key. A pickle inside a bundle is tried
-in `tests/unit/bundle/test_hostile.py`.
+Files read by paths in a request, addresses that the server fetches, bodies that are unpickled by their
+declared type, administration without a key, pages of other sites. `test_published.py` beside this tries
+what was published as it was published; `tests/unit/bundle/test_hostile.py` a pickle inside a bundle.
 """
 
 import json
@@ -38,14 +36,8 @@ def server(run, tmp_path, monkeypatch) -> Any:
 
 
 def raw(server: Any, head: str, body: bytes = b"") -> tuple[int, bytes]:
-    """Send a request as it stands, whatever a client's library would say of it; read the answer."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-        text = f"{head}\r\nhost: here\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
-        connection.sendall(text.encode("utf-8", "surrogateescape") + body)
-        data = b""
-        while part := connection.recv(65_536):
-            data += part
-    return int(data.split(b" ", 2)[1]), data
+    status, data = server.raw(head, body)
+    return status, data
 
 
 # Paths.
@@ -144,8 +136,8 @@ def trap() -> Iterator[tuple[str, list[object]]]:
                     connection, address = listening.accept()
                 except TimeoutError:
                     continue
+                came.append(address)  # before the other side can see that it was noticed
                 connection.close()
-                came.append(address)
 
         thread = threading.Thread(target=accept)
         thread.start()

@@ -33,7 +33,13 @@ def test_a_running_server_follows_its_keys_and_notes_who_was_turned_away(eventua
     refused = server.ask("/predict/price", house)
     assert refused.headers["www-authenticate"]
     assert "Bearer" in refused.document["error"]
-    assert server.ask("/health/ready").status == 200
+    # Probes have no key; what they are not told is what a stranger has no business with.
+    assert server.ask("/health/ready").document == {"ready": True}
+    for path in ("/health/live", "/v1/models/price", "/v2/models/price/ready", "/ping",
+                 "/v1/endpoints/1/deployedModels/2"):  # fmt: skip
+        assert server.raw(f"GET {path} HTTP/1.1")[0] == 200
+    for path in ("/", "/docs", "/v1/models", "/v1/models/price:predict", "/v2/models/price"):
+        assert server.ask(path).status == 401
     with_key.close()
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(30) == 0
