@@ -1,6 +1,6 @@
 # Needs make, a POSIX shell and Python >= 3.11; everything else comes hashed from requirements/.
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check long fuzz bench sizes proto lock clean
+.PHONY: help env demo test check long fuzz bench peers sizes proto lock clean
 PY := .venv/bin/python
 
 help: ## list the targets
@@ -36,6 +36,15 @@ bench: ## every benchmark beside its rival, in an environment of its own
 	@.venv-bench/bin/python bench/serve.py
 	@.venv-bench/bin/python bench/serve_grpc.py
 	@.venv-bench/bin/python bench/client.py
+
+# pytriton runs Python inside Triton, by the shared library of the one that Debian has.
+peers: ## the server beside the whole field of model servers, each in an environment of its own
+	@sh requirements/install.sh bench .venv-bench
+	@for lock in requirements/peers/*.txt; do \
+		name=$$(basename $$lock .txt); \
+		sh requirements/install.sh peers/$$name .venv-peers/$$name || echo "$$name: left out"; \
+	done
+	@.venv-bench/bin/python bench/serve.py --peers all --rounds 3 --seconds 2
 
 sizes: ## megabytes of the base and of the training environment, package by package
 	@for name in base train; do \

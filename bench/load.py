@@ -1,30 +1,38 @@
 """A closed-loop load client: each connection sends its next request when the last is answered.
 
-    python bench/load.py PORT PATH REQUESTS.json --connections 8 --seconds 3 [--warm-up 1]
+    python bench/load.py PORT REQUESTS.json --connections 8 --seconds 3 [--warm-up 0.5]
 
-REQUESTS.json is a list of bodies, sent in turn. Prints one JSON document. Every answer's status is
-checked, and every 50th answer is read and checked for sense.
+REQUESTS.json is what bodies.py writes: bodies, sent in turn, and the probabilities that answer them
+rightly. Prints one JSON document. Every answer's status is checked; each connection's first answers
+and then every 50th are read and compared.
 """
 
 import argparse
 import asyncio
+import base64
 import json
 import time
 from pathlib import Path
 from typing import Any
 
 import uvloop
+from bodies import problem
 
+_FIRST = 20
 _CHECK_EVERY = 50
 
 
 class Client(asyncio.Protocol):
     """One connection: HTTP/1.1 with keep-alive, as little of it as servers need."""
 
-    def __init__(self, requests: list[bytes], first: int) -> None:
+    def __init__(
+        self, requests: list[bytes], expected: list[list[float]], form: str, first: int
+    ) -> None:
         self.requests = requests
-        self.first = first
-        self.sent = 0
+        self.expected = expected
+        self.form = form
+        self.next = first
+        self.answered = 0
         self.latencies: list[int] = []
         self.problems: list[str] = []
         self.stopped = False
@@ -40,10 +48,8 @@ class Client(asyncio.Protocol):
             self.problems.append(f"connection lost: {error}")
 
     def _send(self) -> None:
-        request = self.requests[(self.first + self.sent) % len(self.requests)]
-        self.sent += 1
         self._began = time.perf_counter_ns()
-        self.transport.write(request)
+        self.transport.write(self.requests[self.next])
 
     def data_received(self, data: bytes) -> None:
         if self._buffer:
@@ -53,36 +59,58 @@ class Client(asyncio.Protocol):
             self._buffer = data
             return
         at = data.lower().find(b"content-length:", 0, end)
-        length = int(data[at + 15 : data.index(b"\r", at)])
-        if len(data) < end + 4 + length:
+        if at < 0:  # in chunks, of which the last one is empty
+            whole = data.endswith(b"\r\n0\r\n\r\n")
+        else:
+            whole = len(data) >= end + 4 + int(data[at + 15 : data.index(b"\r", at)])
+        if not whole:
             self._buffer = data
             return
         self._buffer = b""
         self.latencies.append(time.perf_counter_ns() - self._began)
+        self.answered += 1
         if data[9:12] != b"200":
             self.problems.append(data[:300].decode("utf-8", "replace"))
-        elif len(self.latencies) % _CHECK_EVERY == 0:
-            self._check(data[end + 4 :])
+        elif self.answered <= _FIRST or self.answered % _CHECK_EVERY == 0:
+            body = data[end + 4 :] if at >= 0 else joined(data[end + 4 :])
+            found = problem(self.form, body, self.expected[self.next])
+            self.problems += [found] if found else []
+        self.next = (self.next + 1) % len(self.requests)
         if not self.stopped:
             self._send()
 
-    def _check(self, body: bytes) -> None:
-        answer = json.loads(body)
-        scores = answer["probabilities"]
-        likely = "Yes" if scores["Yes"] >= 0.5 else "No"
-        if abs(sum(scores.values()) - 1) > 1e-4 or answer["prediction"] != likely:
-            self.problems.append(f"no sense: {body[:300]!r}")
+
+def joined(chunks: bytes) -> bytes:
+    """Return the body that was sent in chunks."""
+    found = b""
+    while size := int(chunks[: (at := chunks.index(b"\r\n"))], 16):
+        found += chunks[at + 2 : at + 2 + size]
+        chunks = chunks[at + 2 + size + 2 :]
+    return found
+
+
+def requests_of(document: dict[str, Any]) -> list[bytes]:
+    made = []
+    for one in document["requests"]:
+        body = base64.b64decode(one["body"])
+        lines = [f"POST {document['route']} HTTP/1.1", "Host: bench"]
+        lines += [f"{name}: {value}" for name, value in one["headers"].items()]
+        lines += [f"Content-Length: {len(body)}", "", ""]
+        made.append("\r\n".join(lines).encode() + body)
+    return made
 
 
 async def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    bodies = json.loads(arguments.requests.read_bytes())
-    head = "POST {} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
-    requests = [
-        (head.format(arguments.path, len(body.encode())) + body).encode() for body in bodies
-    ]
+    document = json.loads(arguments.requests.read_bytes())
+    requests = requests_of(document)
     loop = asyncio.get_running_loop()
     clients = [
-        Client(requests, i * len(requests) // arguments.connections)
+        Client(
+            requests,
+            document["expected"],
+            document["form"],
+            i * len(requests) // arguments.connections,
+        )
         for i in range(arguments.connections)
     ]
     for client in clients:
@@ -100,7 +128,7 @@ async def run(arguments: argparse.Namespace) -> dict[str, Any]:
     problems = [problem for client in clients for problem in client.problems]
     return {
         "requests": len(latencies),
-        "sent": sum(client.sent for client in clients),
+        "answered": sum(client.answered for client in clients),
         "rps": len(latencies) / seconds,
         "p50_us": latencies[len(latencies) // 2] / 1e3 if latencies else None,
         "p99_us": latencies[int(len(latencies) * 0.99)] / 1e3 if latencies else None,
@@ -113,7 +141,6 @@ async def run(arguments: argparse.Namespace) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int)
-    parser.add_argument("path")
     parser.add_argument("requests", type=Path)
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=3)

