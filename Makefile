@@ -2,6 +2,10 @@
 .DEFAULT_GOAL := help
 .PHONY: help env demo test check long fuzz bench peers sizes proto lock clean
 PY := .venv/bin/python
+# Environments hold no bytecode. What is run from here is compiled once and kept aside; without that
+# each of the many processes that the tests start would compile a hundred modules anew.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.pycache
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -62,5 +66,5 @@ lock: ## resolve pyproject.toml anew into requirements/*.txt
 
 clean: ## remove the environments and every cache
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \
-		.import_linter_cache
+		.import_linter_cache .pycache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
