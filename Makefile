@@ -44,8 +44,7 @@ bench: ## every benchmark beside its rival, in an environment of its own
 # pytriton runs Python inside Triton, by the shared library of the one that Debian has.
 peers: ## the server beside the whole field of model servers, each in an environment of its own
 	@sh requirements/install.sh bench .venv-bench
-	@for lock in requirements/peers/*.txt; do \
-		name=$$(basename $$lock .txt); \
+	@for name in bentoml litserve mlflow mlserver pytriton ray; do \
 		sh requirements/install.sh peers/$$name .venv-peers/$$name || echo "$$name: left out"; \
 	done
 	@.venv-bench/bin/python bench/serve.py --peers all --rounds 3 --seconds 2

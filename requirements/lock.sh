@@ -22,11 +22,10 @@ compile train pyproject.toml --extra train --constraint requirements/dev.txt
 compile bench pyproject.toml --all-extras --group bench --constraint requirements/dev.txt
 compile build --group build --constraint requirements/dev.txt
 compile lock --group lock --constraint requirements/dev.txt
-# A peer is held to nothing of ours but what the models that it loads were made and run by.
+# A server of the bench is held to nothing of ours but what its models were made and are run by.
 models=$(mktemp)
 trap 'rm -f "$models"' EXIT
 grep -E '^(joblib|onnxruntime|pandas|scikit-learn|scipy)==' requirements/dev.txt | tr -d '\\' >"$models"
-for peer in requirements/peers/*.in; do
-    name=peers/$(basename "$peer" .in)
-    compile "$name" "$peer" --constraint "$models"
+for peer in bentoml litserve mlflow mlserver pytriton ray; do
+    compile "peers/$peer" "requirements/peers/$peer.in" --constraint "$models"
 done

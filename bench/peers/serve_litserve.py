@@ -2,8 +2,7 @@
 
     python serve_litserve.py FOLDER PORT
 
-The pipeline's is the one of its documentation. The graph's uses the batches that LitServe makes of
-what waits (no timer) and its faster queue, both documented for speed.
+Both are the one of its documentation, with its faster queue; no batches are made of what waits.
 """
 
 import sys
