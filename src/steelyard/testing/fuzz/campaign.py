@@ -26,7 +26,8 @@ _PATIENCE_SECONDS: Final = 100.0
 _PATIENT: Final = 100
 _KEPT: Final = 20
 _LOOK_SECONDS: Final = 1.0
-_RETRIES: Final = 30
+_RETRIES: Final = 240
+"""Seconds in which a server may say that it is busy, before it is one that does not answer."""
 _BUSY: Final = (503, "UNAVAILABLE", "CANCELLED")
 """What says that a request is to be sent again."""
 _BLAMED: Final = frozenset(["INTERNAL", "UNKNOWN", "DATA_LOSS", "DEADLINE_EXCEEDED"])

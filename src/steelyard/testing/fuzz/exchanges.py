@@ -13,7 +13,7 @@ __all__ = ["Outcome", "exchanged", "exchanged_once"]
 
 _QUIET_SECONDS: Final = 0.2
 """Without a byte for so long, the server is told that no more comes."""
-_BOUND_SECONDS: Final = 60.0
+_BOUND_SECONDS: Final = 240.0
 """A connection that was told so ends in this time."""
 _LONGEST_PATIENCE_SECONDS: Final = 100.0
 _RETRIES: Final = 10
@@ -163,5 +163,7 @@ async def _one(
                     return finals[-1]
                 if not part:
                     return None
+    except _GONE:
+        return None
     finally:
         writer.transport.abort()
