@@ -119,10 +119,12 @@ def kill_promotes(project: Path, times: int) -> None:
     assert finish(project, "promote", "churn@2")["to"] == 2
 
 
+@pytest.mark.long
 def test_a_few_kills_of_run(project: Path) -> None:
     kill_runs(project, 3)
 
 
+@pytest.mark.long
 def test_a_few_kills_of_promote(judged: Path) -> None:
     kill_promotes(judged, 5)
 

@@ -35,7 +35,8 @@ def held_to(url: str, folder: Path, examples: int, *headers: str) -> None:
     assert count > 10
 
 
-@pytest.mark.parametrize("examples", [3, pytest.param(500, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("examples", [3, 500])
 def test_the_usual_contracts_are_as_described(usual, tmp_path, examples):
     held_to(usual.url, tmp_path, examples)
     assert usual.errors() == []
